@@ -1,0 +1,213 @@
+#include "store/env.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "os/calls.h"
+#include "os/log.h"
+
+#define LOG_BUFFER (16u << 20)
+#define LOG_FILE (64u << 20)
+#define LOG_REGION (8u << 20) /* names of open files: 20,000 of them */
+#define FILES 20000
+#define TRANSACTIONS 1000
+#define THREADS 512           /* processes x threads x 4 */
+#define LOCKS 40000
+#define REGION_OVERHEAD (64u << 20) /* log buffer, locks, lockers, mutexes: measured 58 MiB */
+
+int env_error(struct err *err, int result, const char *format, ...)
+{
+    char what[ERR_TEXT_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof(what), format, arguments);
+    va_end(arguments);
+    return err_set(err, result, "%s: %s", what, db_strerror(result));
+}
+
+static void message_to_log(const DB_ENV *db, const char *prefix, const char *text)
+{
+    (void)db;
+    (void)prefix;
+    log_write(LOG_ERROR, "store", "Berkeley DB: %s", text);
+}
+
+static int process_is_alive(DB_ENV *db, pid_t pid, db_threadid_t thread, u_int32_t flags)
+{
+    (void)db;
+    (void)thread;
+    (void)flags;
+    return kill(pid, 0) == 0 || errno != ESRCH;
+}
+
+/* Routes Berkeley DB's writes and syncs through the seam of os/calls. Syncs of the log become
+ * fdatasync there: the file's size is flushed with it, its times need not be. */
+static void route_calls(void)
+{
+    (void)db_env_set_func_fsync(os_fsync);
+    (void)db_env_set_func_write(os_write);
+    (void)db_env_set_func_pwrite(os_pwrite);
+    (void)db_env_set_func_ftruncate(os_ftruncate);
+}
+
+static int configure_sizes(DB_ENV *db, const struct env_options *options)
+{
+    int result = db->set_cachesize(db, (u_int32_t)(options->cache_size >> 30),
+                                   (u_int32_t)(options->cache_size & ((1u << 30) - 1)), 1);
+    if (!result)
+        result = db->set_lg_bsize(db, LOG_BUFFER);
+    if (!result)
+        result = db->set_lg_max(db, LOG_FILE);
+    if (!result)
+        result = db->set_lg_regionmax(db, LOG_REGION);
+    if (!result)
+        result = db->set_memory_init(db, DB_MEM_LOGID, FILES);
+    if (!result)
+        result = db->set_memory_init(db, DB_MEM_LOCK, LOCKS);
+    if (!result)
+        result = db->set_memory_init(db, DB_MEM_LOCKOBJECT, LOCKS);
+    if (!result)
+        result = db->set_memory_init(db, DB_MEM_LOCKER, FILES * 2);
+    if (!result)
+        result = db->set_tx_max(db, TRANSACTIONS);
+    if (!result)
+        result = db->set_thread_count(db, THREADS);
+    return result;
+}
+
+static int configure(DB_ENV *db, const struct env_options *options)
+{
+    char directory[4096];
+    if (snprintf(directory, sizeof(directory), "%s/log", options->path) >= (int)sizeof(directory))
+        return ENAMETOOLONG;
+    db->set_errcall(db, message_to_log);
+    int result = configure_sizes(db, options);
+    if (!result)
+        result = db->add_data_dir(db, options->path);
+    if (!result)
+        result = db->set_create_dir(db, options->path);
+    if (!result)
+        result = db->set_lg_dir(db, directory);
+    if (!result)
+        result = db->set_isalive(db, process_is_alive);
+    if (!result)
+        result = db->set_lk_detect(db, DB_LOCK_DEFAULT);
+    if (!result)
+        result = db->log_set_config(db, DB_LOG_AUTO_REMOVE, 1);
+    return result;
+}
+
+/* The old regions are worthless for a recovery, and a file of another size or version in their place
+ * would be an error. */
+static void remove_regions(const char *directory)
+{
+    DIR *dir = opendir(directory);
+    if (!dir)
+        return;
+    for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir))
+        if (strncmp(entry->d_name, "__db.", 5) == 0)
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+    closedir(dir);
+}
+
+struct env *env_open(const struct env_options *options, struct err *err)
+{
+    u_int32_t flags = DB_INIT_TXN | DB_INIT_LOCK | DB_INIT_LOG | DB_INIT_MPOOL | DB_THREAD;
+    struct env *env = calloc(1, sizeof(*env));
+    int result = 0;
+    if (!env || !(env->path = strdup(options->path))) {
+        err_set_errno(err, ENOMEM, "open store");
+        goto fail;
+    }
+    route_calls();
+    if (options->recover) {
+        remove_regions(options->regions);
+        flags |= DB_CREATE | DB_RECOVER;
+    }
+    result = db_env_create(&env->db, 0);
+    if (!result)
+        result = configure(env->db, options);
+    if (!result)
+        result = env->db->open(env->db, options->regions, flags, 0600);
+    if (!result)
+        return env;
+    env_error(err, result, "open store %s (regions in %s)", options->path, options->regions);
+fail:
+    if (env && env->db)
+        (void)env->db->close(env->db, 0);
+    if (env)
+        free(env->path);
+    free(env);
+    return NULL;
+}
+
+int env_close(struct env *env)
+{
+    if (!env)
+        return 0;
+    int result = env->db->close(env->db, 0);
+    free(env->path);
+    free(env);
+    return result;
+}
+
+uint64_t env_region_bytes(const struct env_options *options)
+{
+    /* Berkeley DB adds a quarter to caches below 500 MiB. */
+    return options->cache_size + options->cache_size / 4 + REGION_OVERHEAD;
+}
+
+int env_reserve_regions(const struct env_options *options, struct err *err)
+{
+    DIR *dir = opendir(options->regions);
+    if (!dir)
+        return err_set_errno(err, errno, "open region directory %s", options->regions);
+    int status = 0;
+    for (struct dirent *entry = readdir(dir); entry && status == 0; entry = readdir(dir)) {
+        struct stat info;
+        if (strncmp(entry->d_name, "__db.", 5) != 0)
+            continue;
+        int fd = openat(dirfd(dir), entry->d_name, O_RDWR | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, &info) != 0 || posix_fallocate(fd, 0, info.st_size) != 0)
+            status = err_set_errno(err, errno ? errno : ENOSPC, "reserve room for %s/%s",
+                                   options->regions, entry->d_name);
+        if (fd >= 0)
+            close(fd);
+    }
+    closedir(dir);
+    return status;
+}
+
+int env_begin(struct env *env, DB_TXN **txn)
+{
+    return env->db->txn_begin(env->db, NULL, txn, 0);
+}
+
+int env_commit(DB_TXN *txn, enum env_commit how)
+{
+    return txn->commit(txn, how == ENV_COMMIT_KERNEL ? DB_TXN_WRITE_NOSYNC : DB_TXN_NOSYNC);
+}
+
+int env_flush(struct env *env)
+{
+    return env->db->log_flush(env->db, NULL);
+}
+
+int env_checkpoint(struct env *env, uint64_t bytes, bool force)
+{
+    u_int32_t kbytes = bytes >> 10 > UINT32_MAX ? UINT32_MAX : (u_int32_t)(bytes >> 10);
+    return env->db->txn_checkpoint(env->db, kbytes, 0, force ? DB_FORCE : 0);
+}
+
+int env_failchk(struct env *env)
+{
+    return env->db->failchk(env->db, 0);
+}

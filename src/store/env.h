@@ -1,0 +1,77 @@
+/*
+ * env - the Berkeley DB environment: transactions, write-ahead log, cache, recovery.
+ *
+ * The region files lie in a directory of their own (on tmpfs), the databases under `path`, the log
+ * under `path`/log. Every process opens the environment after its fork; only the keeper opens it with
+ * recovery, while no other process has it open.
+ *
+ * Berkeley DB return values pass through unchanged as `int`: 0, an errno, or a negative DB_ code.
+ */
+#ifndef FILAD_STORE_ENV_H
+#define FILAD_STORE_ENV_H
+
+#include <db.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/err.h"
+
+#define ENV_MAX_RECORDS 2000            /* records one transaction may write */
+#define ENV_MAX_BYTES (64u << 20)       /* and bytes, but for a single larger message */
+#define ENV_PAGE_SIZE (32u << 10)       /* of the queues' databases */
+
+struct env_options {
+    const char *path;     /* store.path */
+    const char *regions;  /* directory of the region files */
+    uint64_t cache_size;  /* bytes */
+    bool recover;         /* make the regions anew and recover; the caller is alone */
+};
+
+struct env {
+    DB_ENV *db;
+    char *path;
+};
+
+/* Opens (with `recover`, creates what is missing). NULL on failure: err->code is Berkeley DB's. */
+struct env *env_open(const struct env_options *options, struct err *err)
+    __attribute__((warn_unused_result));
+/* Closes; every database handle of this process must be closed. Returns Berkeley DB's value. */
+int env_close(struct env *env);
+
+/* Bytes of tmpfs that the region files of `options` take at most. */
+uint64_t env_region_bytes(const struct env_options *options);
+/* Makes sure that the region files have all their room now, so that touching them later cannot fail
+ * with SIGBUS. */
+int env_reserve_regions(const struct env_options *options, struct err *err)
+    __attribute__((warn_unused_result));
+
+int env_begin(struct env *env, DB_TXN **txn) __attribute__((warn_unused_result));
+
+enum env_commit {
+    ENV_COMMIT_MEMORY, /* in the log buffer: durable after the next env_flush */
+    ENV_COMMIT_KERNEL, /* handed to the kernel: survives the death of processes */
+};
+
+/* Ends the transaction whatever it returns. */
+int env_commit(DB_TXN *txn, enum env_commit how) __attribute__((warn_unused_result));
+
+/* On disk after it returned 0: every transaction committed before it was called. */
+int env_flush(struct env *env) __attribute__((warn_unused_result));
+
+/* A checkpoint when `bytes` of log were written or `minutes` passed since the last one; 0, 0: always. */
+int env_checkpoint(struct env *env, uint64_t bytes, bool force) __attribute__((warn_unused_result));
+
+/* Finds what a dead process left; 0 when the environment is fine. */
+int env_failchk(struct env *env) __attribute__((warn_unused_result));
+
+/* True for the value of a call that lost a race for a lock and may be tried again. */
+static inline bool env_is_conflict(int result)
+{
+    return result == DB_LOCK_DEADLOCK || result == DB_LOCK_NOTGRANTED;
+}
+
+/* Fills `err` with `what` and the text of Berkeley DB's `result`; returns -1. */
+int env_error(struct err *err, int result, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,101 @@
+#include "store/record.h"
+
+void record_message_header(uint8_t header[RECORD_MESSAGE_HEADER], const struct record_message *message)
+{
+    header[0] = RECORD_MESSAGE_VERSION;
+    header[1] = header[2] = header[3] = 0;
+    bytes_put_u32(header + 4, message->attempt);
+    bytes_put_u32(header + 8, message->weight);
+    bytes_put_u32(header + 12, 0);
+    bytes_put_u64(header + 16, message->enqueued_ms);
+    memcpy(header + 24, message->id.bytes, UUID_SIZE);
+}
+
+bool record_message_parse(struct str value, struct record_message *message)
+{
+    if (value.size < RECORD_MESSAGE_HEADER || value.data[0] != RECORD_MESSAGE_VERSION)
+        return false;
+    message->attempt = bytes_get_u32(value.data + 4);
+    message->weight = bytes_get_u32(value.data + 8);
+    message->enqueued_ms = bytes_get_u64(value.data + 16);
+    memcpy(message->id.bytes, value.data + 24, UUID_SIZE);
+    message->body = str_of(value.data + RECORD_MESSAGE_HEADER, value.size - RECORD_MESSAGE_HEADER);
+    return true;
+}
+
+void record_message_set_attempt(uint8_t *value, uint32_t attempt)
+{
+    bytes_put_u32(value + 4, attempt);
+}
+
+void record_lane_append(struct buf *out, const struct record_lane *lane)
+{
+    buf_append_u8(out, RECORD_LANE_VERSION);
+    buf_append_u8(out, 0);
+    buf_append_u16(out, lane->throttle_count);
+    buf_append_u32(out, lane->weight);
+    buf_append_u16(out, (uint16_t)lane->fairness_key.size);
+    buf_append_str(out, lane->fairness_key);
+    buf_append_str(out, lane->throttle_keys);
+}
+
+bool record_lane_parse(struct str value, struct record_lane *lane)
+{
+    if (value.size < 10 || value.data[0] != RECORD_LANE_VERSION)
+        return false;
+    size_t key_size = bytes_get_u16(value.data + 8), at = 10 + key_size;
+    if (key_size > RECORD_KEY_BYTES_MAX || at > value.size)
+        return false;
+    lane->throttle_count = bytes_get_u16(value.data + 2);
+    lane->weight = bytes_get_u32(value.data + 4);
+    lane->fairness_key = str_of(value.data + 10, key_size);
+    lane->throttle_keys = str_of(value.data + at, value.size - at);
+    if (lane->throttle_count > RECORD_THROTTLE_KEYS_MAX)
+        return false;
+    for (unsigned i = 0; i < lane->throttle_count; i++) {
+        if (value.size - at < 2)
+            return false;
+        size_t size = bytes_get_u16(value.data + at);
+        at += 2;
+        if (size > RECORD_KEY_BYTES_MAX || size > value.size - at)
+            return false;
+        at += size;
+    }
+    return at == value.size;
+}
+
+struct str record_throttle_next(struct str *keys)
+{
+    size_t size = bytes_get_u16(keys->data);
+    struct str key = str_of(keys->data + 2, size);
+    *keys = str_of(keys->data + 2 + size, keys->size - 2 - size);
+    return key;
+}
+
+void record_leases_header(uint8_t header[RECORD_LEASES_HEADER], uint16_t count, uint64_t expires_ms)
+{
+    header[0] = RECORD_LEASES_VERSION;
+    header[1] = 0;
+    bytes_put_u16(header + 2, count);
+    bytes_put_u32(header + 4, 0);
+    bytes_put_u64(header + 8, expires_ms);
+}
+
+bool record_leases_parse(struct str value, struct record_leases *leases)
+{
+    if (value.size < RECORD_LEASES_HEADER || value.data[0] != RECORD_LEASES_VERSION)
+        return false;
+    leases->count = bytes_get_u16(value.data + 2);
+    leases->expires_ms = bytes_get_u64(value.data + 8);
+    leases->positions = value.data + RECORD_LEASES_HEADER;
+    return leases->count > 0 && leases->count <= RECORD_LEASES_MAX &&
+           value.size == RECORD_LEASES_HEADER + (size_t)leases->count * RECORD_POSITION_SIZE;
+}
+
+void record_leases_position(const struct record_leases *leases, unsigned index, uint64_t *lane,
+                            uint64_t *seq)
+{
+    const uint8_t *position = leases->positions + (size_t)index * RECORD_POSITION_SIZE;
+    *lane = bytes_get_u64(position);
+    *seq = bytes_get_u64(position + 8);
+}
