@@ -1,0 +1,423 @@
+#include "sched/queue.h"
+
+#include "sched/scheduler.h"
+
+static struct hash_allocator *allocator(struct queue *queue)
+{
+    return &queue->scheduler->allocator;
+}
+
+static uint64_t key_hash(const struct queue *queue, struct str name)
+{
+    return str_hash(name, queue->scheduler->seed);
+}
+
+/* --- lanes and keys ---------------------------------------------------------------------------- */
+
+static struct fairness_key *key_find(const struct queue *queue, struct str name)
+{
+    struct hash_link *link = hash_find(&queue->keys, key_hash(queue, name));
+    for (; link; link = hash_find_next(link)) {
+        struct fairness_key *key = CONTAINER_OF(link, struct fairness_key, link);
+        if (str_equal(str_of(key->name, key->name_size), name))
+            return key;
+    }
+    return NULL;
+}
+
+static struct fairness_key *key_create(struct queue *queue, struct str name, uint32_t weight)
+{
+    struct fairness_key *key = arena_alloc(queue->scheduler->arena, sizeof(*key) + name.size);
+    if (!key)
+        return NULL;
+    memset(key, 0, sizeof(*key));
+    key->magic = KEY_MAGIC;
+    key->name_size = (uint32_t)name.size;
+    if (name.size)
+        memcpy(key->name, name.data, name.size);
+    drr_key_init(&key->drr, weight);
+    list_init(&key->lanes);
+    hash_insert(&queue->keys, allocator(queue), key_hash(queue, name), &key->link);
+    return key;
+}
+
+static void key_free(struct queue *queue, struct fairness_key *key)
+{
+    drr_deactivate(&queue->drr, &key->drr);
+    hash_remove(&queue->keys, &key->link);
+    key->magic = 0;
+    arena_free(queue->scheduler->arena, key);
+}
+
+struct lane *queue_lane_find(const struct queue *queue, struct str fairness_key,
+                             struct str throttle_keys)
+{
+    struct fairness_key *key = key_find(queue, fairness_key);
+    if (!key)
+        return NULL;
+    LIST_EACH(&key->lanes, entry)
+    {
+        struct lane *lane = CONTAINER_OF(entry, struct lane, of_key);
+        if (str_equal(str_of(lane->throttle_keys, lane->throttle_size), throttle_keys))
+            return lane;
+    }
+    return NULL;
+}
+
+struct lane *queue_lane_create(struct queue *queue, uint64_t id, uint32_t weight,
+                               struct str fairness_key, uint16_t throttle_count,
+                               struct str throttle_keys)
+{
+    struct lane *lane = arena_alloc(queue->scheduler->arena, sizeof(*lane) + throttle_keys.size);
+    struct fairness_key *key = lane ? key_find(queue, fairness_key) : NULL;
+    if (lane && !key)
+        key = key_create(queue, fairness_key, weight);
+    if (!key) {
+        arena_free(queue->scheduler->arena, lane);
+        return NULL;
+    }
+    memset(lane, 0, sizeof(*lane));
+    lane->magic = LANE_MAGIC;
+    lane->id = id;
+    lane->key = key;
+    lane->throttle_count = throttle_count;
+    lane->throttle_size = (uint32_t)throttle_keys.size;
+    if (throttle_keys.size)
+        memcpy(lane->throttle_keys, throttle_keys.data, throttle_keys.size);
+    list_init(&lane->idle);
+    list_init(&lane->returned);
+    list_append(&key->lanes, &lane->of_key);
+    queue->lane_count++;
+    return lane;
+}
+
+void queue_lane_free(struct queue *queue, struct lane *lane)
+{
+    struct fairness_key *key = lane->key;
+    list_remove(&lane->idle);
+    list_remove(&lane->of_key);
+    queue->lane_count--;
+    lane->magic = 0;
+    arena_free(queue->scheduler->arena, lane);
+    if (list_empty(&key->lanes))
+        key_free(queue, key);
+}
+
+bool queue_lane_runnable(const struct lane *lane)
+{
+    return lane->ready || (lane->unscanned && !lane->drained);
+}
+
+static bool key_runnable(const struct fairness_key *key)
+{
+    if (key->ready)
+        return true;
+    LIST_EACH(&key->lanes, entry)
+    {
+        if (queue_lane_runnable(CONTAINER_OF(entry, struct lane, of_key)))
+            return true;
+    }
+    return false;
+}
+
+void queue_lane_update(struct queue *queue, struct lane *lane, uint64_t now_ms)
+{
+    if (key_runnable(lane->key))
+        drr_activate(&queue->drr, &lane->key->drr);
+    else
+        drr_deactivate(&queue->drr, &lane->key->drr);
+
+    bool idle = !lane->ready && !lane->leased && !lane->unscanned;
+    if (idle && list_empty(&lane->idle)) {
+        lane->idle_since_ms = now_ms;
+        list_append(&queue->idle_lanes, &lane->idle);
+        queue_timer_update(queue);
+    } else if (!idle) {
+        list_remove(&lane->idle);
+    }
+}
+
+void queue_ready_add(struct queue *queue, struct lane *lane, int64_t count)
+{
+    lane->ready += (uint64_t)count;
+    lane->key->ready += (uint64_t)count;
+    queue->ready += (uint64_t)count;
+    if (count > 0)
+        lane->drained = false;
+}
+
+bool queue_scan_counted(const struct queue *queue, uint64_t lane, uint64_t seq)
+{
+    const struct queue_scan *scan = &queue->scan;
+    return scan->done || seq >= scan->limit || lane < scan->lane ||
+           (lane == scan->lane && seq < scan->seq);
+}
+
+/* --- leases ------------------------------------------------------------------------------------ */
+
+struct lease *queue_lease_find(const struct queue *queue, const struct uuid *id)
+{
+    struct hash_link *link = hash_find(&queue->leases, uuid_hash(id, queue->scheduler->seed));
+    for (; link; link = hash_find_next(link)) {
+        struct lease *lease = CONTAINER_OF(link, struct lease, by_id);
+        if (link->user == LEASE_MAGIC && uuid_equal(&lease->id, id))
+            return lease;
+    }
+    return NULL;
+}
+
+struct lease *queue_lease_alloc(struct queue *queue)
+{
+    struct lease *lease = arena_alloc(queue->scheduler->arena, sizeof(*lease));
+    if (lease)
+        memset(lease, 0, sizeof(*lease));
+    return lease;
+}
+
+void queue_lease_start(struct queue *queue, struct lease *lease, uint64_t expires_ms)
+{
+    lease->state = LEASE_HELD;
+    lease->by_id.user = LEASE_MAGIC;
+    hash_insert(&queue->leases, allocator(queue), uuid_hash(&lease->id, queue->scheduler->seed),
+                &lease->by_id);
+    wheel_insert(queue->expiry, &lease->wheel, expires_ms);
+    lease->lane->leased++;
+    queue->leased++;
+    if (lease->consumer)
+        lease->consumer->unacked++;
+}
+
+static void consumer_unacked(struct queue *queue, struct consumer *consumer)
+{
+    if (!consumer)
+        return;
+    consumer->unacked--;
+    if (consumer->gone) {
+        if (consumer->unacked == 0)
+            arena_free(queue->scheduler->arena, consumer);
+    } else if (consumer->full) {
+        consumer->full = false;
+        scheduler_notify(queue->scheduler, consumer->slot, queue->index);
+    }
+}
+
+static void batch_leave(struct queue *queue, struct lease *lease)
+{
+    if (lease->batch && --lease->batch->remaining == 0)
+        arena_free(queue->scheduler->arena, lease->batch);
+    lease->batch = NULL;
+}
+
+void queue_lease_end(struct queue *queue, struct lease *lease)
+{
+    if (lease->state == LEASE_HELD) {
+        wheel_remove(queue->expiry, &lease->wheel);
+        lease->lane->leased--;
+        queue->leased--;
+        consumer_unacked(queue, lease->consumer);
+    } else {
+        list_remove(&lease->wheel.list);
+    }
+    batch_leave(queue, lease);
+    hash_remove(&queue->leases, &lease->by_id);
+    lease->by_id.user = 0;
+    arena_free(queue->scheduler->arena, lease);
+}
+
+void queue_lease_return(struct queue *queue, struct lease *lease)
+{
+    struct lane *lane = lease->lane;
+    wheel_remove(queue->expiry, &lease->wheel);
+    consumer_unacked(queue, lease->consumer);
+    lease->consumer = NULL;
+    lease->state = LEASE_RETURNED;
+    lane->leased--;
+    queue->leased--;
+    struct list *position = lane->returned.prev;
+    while (position != &lane->returned &&
+           CONTAINER_OF(position, struct lease, wheel.list)->seq > lease->seq)
+        position = position->prev;
+    list_insert(position, &lease->wheel.list);
+    queue_ready_add(queue, lane, 1);
+}
+
+void queue_lease_retake(struct queue *queue, struct lease *lease)
+{
+    list_remove(&lease->wheel.list);
+    hash_remove(&queue->leases, &lease->by_id);
+    lease->by_id.user = 0;
+    queue_ready_add(queue, lease->lane, -1);
+}
+
+bool queue_expiry_prepare(struct queue *queue, uint64_t now_ms)
+{
+    if (queue->expiry)
+        return true;
+    queue->expiry = arena_alloc(queue->scheduler->arena, sizeof(*queue->expiry));
+    if (queue->expiry)
+        wheel_init(queue->expiry, now_ms);
+    return queue->expiry != NULL;
+}
+
+uint32_t queue_expired(struct queue *queue, uint64_t now_ms, struct list *due, uint32_t limit)
+{
+    return queue->expiry ? wheel_advance(queue->expiry, now_ms, due, limit) : 0;
+}
+
+void queue_expiry_restore(struct queue *queue, struct lease *lease, uint64_t when_ms)
+{
+    wheel_insert(queue->expiry, &lease->wheel, when_ms);
+}
+
+void queue_timer_update(struct queue *queue)
+{
+    struct scheduler *scheduler = queue->scheduler;
+    uint64_t when = queue->expiry ? wheel_next(queue->expiry) : UINT64_MAX;
+    if (!list_empty(&queue->idle_lanes)) {
+        uint64_t idle = CONTAINER_OF(queue->idle_lanes.next, struct lane, idle)->idle_since_ms +
+                        QUEUE_LANE_IDLE_MS;
+        when = idle < when ? idle : when;
+    }
+    if (when == UINT64_MAX || (queue->timer.linked && queue->timer.key <= when))
+        return;
+    if (scheduler_lock(scheduler, &scheduler->timer_lock) != LOCK_HELD)
+        return;
+    bool earlier = !queue->timer.linked || when < queue->timer.key;
+    if (earlier) {
+        bool first = !heap_first(&scheduler->timers) || when < heap_first(&scheduler->timers)->key;
+        heap_update(&scheduler->timers, &queue->timer, when);
+        if (first)
+            zone_wake(&scheduler->zone->slots[ZONE_SLOT_KEEPER]);
+    }
+    lock_release(&scheduler->timer_lock);
+}
+
+/* --- consumers and waiters --------------------------------------------------------------------- */
+
+struct consumer *queue_consumer_add(struct queue *queue, unsigned slot)
+{
+    uint32_t incarnation = atomic_load(&queue->scheduler->zone->slots[slot].incarnation);
+    struct consumer *consumer = arena_alloc(queue->scheduler->arena, sizeof(*consumer));
+    if (!consumer)
+        return NULL;
+    memset(consumer, 0, sizeof(*consumer));
+    consumer->slot = slot;
+    consumer->incarnation = incarnation;
+    if (queue->consumers[slot].incarnation != incarnation) {
+        queue->consumers[slot].incarnation = incarnation;
+        queue->consumers[slot].count = 0;
+    }
+    queue->consumers[slot].count++;
+    return consumer;
+}
+
+void queue_consumer_remove(struct queue *queue, struct consumer *consumer)
+{
+    queue->consumers[consumer->slot].count--;
+    if (queue->consumers[consumer->slot].count == 0)
+        queue->waiting &= ~(UINT64_C(1) << consumer->slot);
+    consumer->gone = true;
+    if (consumer->unacked == 0)
+        arena_free(queue->scheduler->arena, consumer);
+}
+
+uint32_t queue_consumer_count(const struct queue *queue)
+{
+    uint32_t count = 0;
+    for (unsigned i = 0; i < ZONE_WORKERS; i++) {
+        const struct zone_slot *slot = &queue->scheduler->zone->slots[i];
+        if (queue->consumers[i].count && atomic_load(&slot->pid) != 0 &&
+            atomic_load(&slot->incarnation) == queue->consumers[i].incarnation)
+            count += queue->consumers[i].count;
+    }
+    return count;
+}
+
+void queue_wake_waiters(struct queue *queue)
+{
+    uint64_t waiting = queue->waiting;
+    if (!waiting || !queue->drr.count)
+        return;
+    queue->waiting = 0; /* each sets its bit again when it finds nothing */
+    for (; waiting; waiting &= waiting - 1)
+        scheduler_notify(queue->scheduler, (unsigned)__builtin_ctzll(waiting), queue->index);
+}
+
+/* --- making and unmaking ----------------------------------------------------------------------- */
+
+struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_t id,
+                           uint64_t visibility_timeout_ms)
+{
+    struct queue *queue = arena_alloc(scheduler->arena, sizeof(*queue) + name.size);
+    if (!queue)
+        return NULL;
+    memset(queue, 0, sizeof(*queue));
+    queue->magic = QUEUE_MAGIC;
+    queue->id = id;
+    queue->scheduler = scheduler;
+    uint8_t *copy = (uint8_t *)(queue + 1);
+    memcpy(copy, name.data, name.size);
+    queue->name = str_of(copy, name.size);
+    atomic_init(&queue->visibility_timeout_ms, visibility_timeout_ms);
+    queue->next_seq = queue->next_lane = (uint64_t)scheduler->epoch << RECORD_COUNTER_BITS;
+    queue->scan.done = true;
+    queue->scan.limit = queue->next_seq;
+    list_init(&queue->dead_link);
+    list_init(&queue->idle_lanes);
+    lock_init(&queue->lock);
+    drr_init(&queue->drr, scheduler->quantum);
+    if (hash_init(&queue->keys, &scheduler->allocator) != 0)
+        goto fail;
+    if (hash_init(&queue->leases, &scheduler->allocator) != 0) {
+        hash_free(&queue->keys, &scheduler->allocator);
+        goto fail;
+    }
+    return queue;
+fail:
+    arena_free(scheduler->arena, queue);
+    return NULL;
+}
+
+static void free_leases(struct queue *queue)
+{
+    uint32_t bucket = 0;
+    struct hash_link *next = hash_next(&queue->leases, &bucket, NULL);
+    while (next) {
+        struct lease *lease = CONTAINER_OF(next, struct lease, by_id);
+        next = hash_next(&queue->leases, &bucket, next);
+        queue_lease_end(queue, lease);
+    }
+    hash_free(&queue->leases, allocator(queue));
+}
+
+static void free_keys(struct queue *queue)
+{
+    uint32_t bucket = 0;
+    struct hash_link *next = hash_next(&queue->keys, &bucket, NULL);
+    while (next) {
+        struct fairness_key *key = CONTAINER_OF(next, struct fairness_key, link);
+        next = hash_next(&queue->keys, &bucket, next);
+        LIST_EACH_SAFE(&key->lanes, entry)
+        {
+            bool last = key->lanes.next == key->lanes.prev;
+            queue_lane_free(queue, CONTAINER_OF(entry, struct lane, of_key));
+            if (last)
+                break; /* the key went with it */
+        }
+    }
+    hash_free(&queue->keys, allocator(queue));
+}
+
+void queue_destroy(struct queue *queue)
+{
+    struct scheduler *scheduler = queue->scheduler;
+    if (scheduler_lock(scheduler, &scheduler->timer_lock) == LOCK_HELD) {
+        heap_remove(&scheduler->timers, &queue->timer);
+        lock_release(&scheduler->timer_lock);
+    }
+    free_leases(queue);
+    free_keys(queue);
+    arena_free(scheduler->arena, queue->expiry);
+    queue->magic = 0;
+    arena_free(scheduler->arena, queue);
+}

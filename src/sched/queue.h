@@ -1,0 +1,217 @@
+/*
+ * queue - one queue in the zone: lanes, fairness keys, leases, counters, who waits for it.
+ *
+ * Messages themselves are in the store. What stands here grows with keys, leases and connections:
+ * of the ready messages of a lane only their number and the position of the first are known.
+ * Everything but what is marked atomic is guarded by `lock`. Changes are made after the transaction
+ * they belong to has committed.
+ */
+#ifndef FILAD_SCHED_QUEUE_H
+#define FILAD_SCHED_QUEUE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/hash.h"
+#include "core/heap.h"
+#include "core/list.h"
+#include "core/str.h"
+#include "core/uuid.h"
+#include "core/wheel.h"
+#include "os/lock.h"
+#include "sched/arena.h"
+#include "sched/drr.h"
+#include "sched/zone.h"
+#include "store/record.h"
+
+#define QUEUE_MAGIC 0x51554555u
+#define KEY_MAGIC 0x4b455920u
+#define LANE_MAGIC 0x4c414e45u
+#define LEASE_MAGIC 0x4c455345u
+
+#define QUEUE_LANE_IDLE_MS 60000u /* an empty lane is freed after so long */
+
+struct scheduler;
+struct queue;
+
+/* A fairness key that has lanes. */
+struct fairness_key {
+    uint32_t magic;
+    uint32_t name_size;
+    struct hash_link link; /* in queue.keys by name */
+    struct drr_key drr;
+    struct list lanes;     /* lane.of_key */
+    uint64_t ready;        /* sum over its lanes */
+    uint8_t name[];
+};
+
+/* One fairness key with one set of throttle keys: a sequence of messages, delivered in order. */
+struct lane {
+    uint32_t magic;
+    uint16_t throttle_count;
+    bool unscanned;         /* not counted yet (see queue_scan): more than `ready` may be there */
+    bool drained;           /* a look at the store found nothing from `next` on; only with `unscanned` */
+    bool staged;            /* private to a running transaction: its K record must be written */
+    uint64_t id;
+    struct fairness_key *key;
+    struct list of_key;     /* in fairness_key.lanes */
+    struct list idle;       /* in queue.idle_lanes while it has no message */
+    uint64_t idle_since_ms; /* monotonic */
+    uint64_t next;          /* every ready message not in `returned` has a seq >= next */
+    uint64_t leased_below;  /* messages below this seq may be leased: look before delivering */
+    uint64_t ready;         /* messages that may be delivered, as far as they are counted */
+    uint64_t leased;
+    struct list returned;   /* lease.wheel.list: leases given back undelivered, ascending seq */
+    uint32_t stored_weight; /* in its K record */
+    uint32_t staged_weight;
+    struct lane *staged_next;
+    uint32_t throttle_size; /* bytes of throttle_keys */
+    uint8_t throttle_keys[]; /* as in the K record */
+};
+
+/* One L record: leases that were written together. */
+struct lease_batch {
+    uint64_t seq;
+    uint32_t remaining;          /* leases that still name it */
+    uint32_t staged_removals;    /* private to a running transaction */
+    struct lease_batch *staged_next;
+};
+
+/* One subscription, seen from all processes. */
+struct consumer {
+    uint64_t unacked;    /* leases it holds */
+    uint32_t slot;       /* of its worker */
+    uint32_t incarnation;
+    bool gone;           /* unsubscribed: freed with its last lease */
+    bool full;           /* it stopped at max_unacked: wake its worker when a lease ends */
+};
+
+enum lease_state { LEASE_HELD, LEASE_RETURNED };
+
+struct lease {
+    struct hash_link by_id;   /* link.user: LEASE_MAGIC */
+    struct wheel_link wheel;  /* in queue.expiry while held, in lane.returned while returned */
+    struct uuid id;
+    uint64_t seq;
+    struct lane *lane;
+    struct lease_batch *batch; /* NULL only when it was rebuilt from nothing */
+    struct consumer *consumer; /* NULL when not known */
+    uint32_t attempt;
+    uint8_t state;             /* enum lease_state */
+    uint8_t staged;            /* private to a running transaction: it will be removed */
+    uint16_t reserved;
+};
+
+_Static_assert(sizeof(struct lease) <= 104, "a lease is meant to stay small");
+
+struct queue_counters {
+    uint64_t enqueued, delivered, acked, nacked, expired, returned;
+};
+
+/* How far the counting of messages from before the zone was built has come (keeper/count). */
+struct queue_scan {
+    bool done;
+    uint64_t lane, seq; /* positions below are counted */
+    uint64_t limit;     /* seqs from here on are new and counted as they come */
+};
+
+struct queue {
+    uint32_t magic;
+    uint32_t index;               /* in scheduler.queues */
+    uint64_t id;                  /* in the catalog; names its file */
+    struct hash_link by_name;     /* in scheduler.names, guarded by its catalog lock */
+    struct str name;              /* in the arena; constant */
+    _Atomic bool dead;            /* deleted; set under both locks */
+    uint64_t dead_since;          /* catalog generation of the deletion */
+    struct list dead_link;        /* in scheduler.dead */
+    struct lock lock;
+    struct scheduler *scheduler;
+    _Atomic uint64_t visibility_timeout_ms;
+
+    uint64_t next_seq, next_lane; /* epoch.counter */
+    struct hash keys;             /* fairness_key.link */
+    struct hash leases;           /* lease.by_id */
+    uint64_t lane_count;
+    struct list idle_lanes;       /* lane.idle, longest idle first */
+    struct drr drr;
+    uint64_t ready, leased;       /* sums over lanes */
+    struct wheel *expiry;         /* of leases, monotonic ms; NULL until the first lease */
+    struct heap_node timer;       /* in scheduler.timers, guarded by its timer lock */
+    struct queue_scan scan;
+    struct queue_counters counters;
+
+    uint64_t waiting;             /* bit per worker slot whose consumers have room */
+    struct {
+        uint32_t incarnation, count;
+    } consumers[ZONE_WORKERS];    /* subscriptions; valid while the slot has this incarnation */
+};
+
+/* --- lanes and keys: all under queue->lock ----------------------------------------------------- */
+
+/* Finds the lane of a fairness key and throttle set. NULL when there is none. `throttle_keys` is in
+ * stored form (store/record.h). */
+struct lane *queue_lane_find(const struct queue *queue, struct str fairness_key,
+                             struct str throttle_keys);
+/* Makes one with number `id`; its key is made when needed. NULL when the zone is full. */
+struct lane *queue_lane_create(struct queue *queue, uint64_t id, uint32_t weight,
+                               struct str fairness_key, uint16_t throttle_count,
+                               struct str throttle_keys) __attribute__((warn_unused_result));
+/* Frees a lane without messages, and its key with its last lane. */
+void queue_lane_free(struct queue *queue, struct lane *lane);
+/* Its messages changed: puts it among the idle ones or takes it away, and keeps the ring of active
+ * keys right. */
+void queue_lane_update(struct queue *queue, struct lane *lane, uint64_t now_ms);
+
+/* True when a delivery from the lane is worth a try. */
+bool queue_lane_runnable(const struct lane *lane);
+
+/* `count` messages of the lane became (negative: ceased to be) deliverable. */
+void queue_ready_add(struct queue *queue, struct lane *lane, int64_t count);
+
+/* True when a message from before the zone was built has been counted already. */
+bool queue_scan_counted(const struct queue *queue, uint64_t lane, uint64_t seq);
+
+/* --- leases ------------------------------------------------------------------------------------ */
+
+/* NULL when there is none with this id, in whatever state. */
+struct lease *queue_lease_find(const struct queue *queue, const struct uuid *id);
+/* Memory for a lease, not yet in the queue; NULL when the zone is full. */
+struct lease *queue_lease_alloc(struct queue *queue) __attribute__((warn_unused_result));
+/* Puts a filled one into force until `expires_ms` (monotonic): counts it and arms the queue's timer.
+ * The message has left the ready ones before. */
+void queue_lease_start(struct queue *queue, struct lease *lease, uint64_t expires_ms);
+/* Ends it and frees it, its batch when it was the last of it, its consumer when that is gone. */
+void queue_lease_end(struct queue *queue, struct lease *lease);
+/* Gives the message back to the head of its lane; the lease stays as LEASE_RETURNED, without
+ * consumer and expiry. */
+void queue_lease_return(struct queue *queue, struct lease *lease);
+/* Takes a returned one for a new delivery: it is as from queue_lease_alloc then, with its position. */
+void queue_lease_retake(struct queue *queue, struct lease *lease);
+
+/* Makes the wheel that leases need; false when the zone is full. */
+bool queue_expiry_prepare(struct queue *queue, uint64_t now_ms);
+/* Takes at most `limit` expired leases off the wheel into `due` (wheel.list). They are held still. */
+uint32_t queue_expired(struct queue *queue, uint64_t now_ms, struct list *due, uint32_t limit);
+/* Puts one that could not be handled back on the wheel. */
+void queue_expiry_restore(struct queue *queue, struct lease *lease, uint64_t when_ms);
+/* Tells the keeper's timers when this queue wants to be looked at next. */
+void queue_timer_update(struct queue *queue);
+
+/* --- consumers and waiters --------------------------------------------------------------------- */
+
+struct consumer *queue_consumer_add(struct queue *queue, unsigned slot)
+    __attribute__((warn_unused_result));
+void queue_consumer_remove(struct queue *queue, struct consumer *consumer);
+uint32_t queue_consumer_count(const struct queue *queue);
+/* Wakes the workers whose consumers wait, when there is something to deliver. */
+void queue_wake_waiters(struct queue *queue);
+
+/* --- making and unmaking ----------------------------------------------------------------------- */
+
+struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_t id,
+                           uint64_t visibility_timeout_ms) __attribute__((warn_unused_result));
+/* Frees everything of it. Nobody may be able to reach it any more. */
+void queue_destroy(struct queue *queue);
+
+#endif
