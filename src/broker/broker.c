@@ -1,0 +1,258 @@
+#include "broker/broker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "broker/write.h"
+#include "fibp/status.h"
+#include "os/log.h"
+#include "os/time.h"
+
+#define SCRATCH_CHUNK (256u << 10)
+
+bool broker_is_fatal(int result)
+{
+    return result == DB_RUNRECOVERY;
+}
+
+int broker_fail(struct broker *broker, int result, const char *what)
+{
+    return env_error(&broker->failure, result, "%s", what);
+}
+
+int broker_lock(struct broker *broker, struct lock *lock)
+{
+    enum lock_result result = scheduler_lock(broker->scheduler, lock);
+    if (result == LOCK_HELD)
+        return 0;
+    return err_set(&broker->failure, 0,
+                   result == LOCK_DIRTY ? "a process died under a lock of the zone"
+                                        : "the zone is being built anew");
+}
+
+struct broker *broker_open(const struct broker_options *options, struct err *err)
+{
+    uint64_t seed[2];
+    struct broker *broker = calloc(1, sizeof(*broker));
+    if (!broker)
+        goto no_memory;
+    broker->options = *options;
+    broker->env = options->env;
+    broker->scheduler = atomic_load(&options->zone->scheduler);
+    list_init(&broker->locals);
+    list_init(&broker->pulls);
+    list_init(&broker->subscriptions);
+    buf_init(&broker->value, 0);
+    queue_db_bulk_init(&broker->bulk);
+    queue_db_cache_init(&broker->cache, options->env, options->handles);
+    time_entropy(seed);
+    uuid_generator_init(&broker->ids, seed);
+    broker->by_index = calloc(ZONE_QUEUES, sizeof(struct local_queue *));
+    broker->scratch = pool_create(SCRATCH_CHUNK);
+    if (!broker->by_index || !broker->scratch || hash_init(&broker->names, &hash_malloc) != 0)
+        goto no_memory;
+    broker->catalog = catalog_open(options->env, false, err);
+    if (!broker->catalog)
+        goto fail;
+    return broker;
+no_memory:
+    err_set_errno(err, ENOMEM, "open broker");
+fail:
+    broker_close(broker);
+    return NULL;
+}
+
+static void local_free(struct broker *broker, struct local_queue *local)
+{
+    queue_db_close(&broker->cache, &local->db);
+    hash_remove(&broker->names, &local->by_name);
+    list_remove(&local->link);
+    list_remove(&local->pulls);
+    broker->by_index[local->queue->index] = NULL;
+    free(local);
+}
+
+void broker_close(struct broker *broker)
+{
+    if (!broker)
+        return;
+    LIST_EACH_SAFE(&broker->locals, entry)
+    {
+        struct local_queue *local = CONTAINER_OF(entry, struct local_queue, link);
+        queue_db_close(&broker->cache, &local->db);
+        free(local); /* its queue may be gone with the zone: not looked at */
+    }
+    (void)catalog_close(broker->catalog);
+    hash_free(&broker->names, &hash_malloc);
+    pool_destroy(broker->scratch);
+    buf_free(&broker->value);
+    queue_db_bulk_free(&broker->bulk);
+    free(broker->by_index);
+    free(broker);
+}
+
+/* --- queues by name ------------------------------------------------------------------------------ */
+
+static struct local_queue *local_create(struct broker *broker, struct queue *queue)
+{
+    struct local_queue *local = calloc(1, sizeof(*local));
+    if (!local)
+        return NULL;
+    local->queue = queue;
+    list_init(&local->pulls);
+    list_init(&local->open);
+    list_init(&local->paused);
+    list_append(&broker->locals, &local->link);
+    hash_insert(&broker->names, &hash_malloc, str_hash(queue->name, broker->scheduler->seed),
+                &local->by_name);
+    broker->by_index[queue->index] = local;
+    return local;
+}
+
+static struct local_queue *local_find(const struct broker *broker, struct str name)
+{
+    struct hash_link *link = hash_find(&broker->names, str_hash(name, broker->scheduler->seed));
+    for (; link; link = hash_find_next(link)) {
+        struct local_queue *local = CONTAINER_OF(link, struct local_queue, by_name);
+        if (str_equal(local->queue->name, name))
+            return local;
+    }
+    return NULL;
+}
+
+int broker_local(struct broker *broker, struct queue *queue, struct local_queue **local)
+{
+    *local = broker->by_index[queue->index];
+    if (*local && (*local)->queue != queue)
+        *local = NULL;
+    if (!*local)
+        *local = local_create(broker, queue);
+    return *local ? 0 : broker_fail(broker, ENOMEM, "remember a queue");
+}
+
+int broker_find(struct broker *broker, struct str name, struct local_queue **local)
+{
+    *local = local_find(broker, name);
+    if (*local && !atomic_load(&(*local)->queue->dead))
+        return 0;
+    if (*local && broker_refresh(broker) != 0)
+        return -1;
+    *local = NULL;
+    if (broker_lock(broker, &broker->scheduler->catalog_lock) != 0)
+        return -1;
+    struct queue *queue = scheduler_find(broker->scheduler, name);
+    lock_release(&broker->scheduler->catalog_lock);
+    return queue ? broker_local(broker, queue, local) : 0;
+}
+
+static void end_subscriptions(struct broker *broker, struct local_queue *local, struct list *list)
+{
+    LIST_EACH_SAFE(list, entry)
+    {
+        struct local_subscription *sub = CONTAINER_OF(entry, struct local_subscription, link);
+        struct operation_ended *ended = calloc(1, sizeof(*ended));
+        (void)local;
+        sub->subscription->store = NULL;
+        if (ended) {
+            ended->operation.kind = OPERATION_SUBSCRIPTION_ENDED;
+            ended->operation.status = FIBP_QUEUE_NOT_FOUND;
+            ended->subscription = sub->subscription;
+            broker->options.emit(broker->options.context, &ended->operation);
+        }
+        list_remove(&sub->link);
+        list_remove(&sub->all);
+        free(sub);
+    }
+}
+
+int broker_refresh(struct broker *broker)
+{
+    struct zone *zone = broker->options.zone;
+    uint64_t now = atomic_load(&zone->catalog_generation);
+    if (now == broker->catalog_seen)
+        return 0;
+    LIST_EACH_SAFE(&broker->locals, entry)
+    {
+        struct local_queue *local = CONTAINER_OF(entry, struct local_queue, link);
+        if (!atomic_load(&local->queue->dead))
+            continue;
+        end_subscriptions(broker, local, &local->open);
+        end_subscriptions(broker, local, &local->paused);
+        local_free(broker, local);
+    }
+    broker->catalog_seen = now;
+    if (broker->options.thread == ZONE_STORE_THREAD)
+        atomic_store(&zone->slots[broker->options.slot].catalog_seen, now);
+    return 0;
+}
+
+int broker_open_db(struct broker *broker, struct local_queue *local)
+{
+    queue_db_trim(&broker->cache);
+    return queue_db_open(&broker->cache, &local->db, local->queue->id, true);
+}
+
+void broker_want_pull(struct broker *broker, struct local_queue *local)
+{
+    if (list_empty(&local->pulls))
+        list_append(&broker->pulls, &local->pulls);
+}
+
+/* --- executing ----------------------------------------------------------------------------------- */
+
+static bool is_write(const struct operation *operation)
+{
+    return operation->kind == OPERATION_ENQUEUE || operation->kind == OPERATION_ACK ||
+           operation->kind == OPERATION_NACK;
+}
+
+static broker_executor *const executors[OPERATION_KINDS] = {
+    [OPERATION_SUBSCRIBE] = broker_subscribe,
+    [OPERATION_UNSUBSCRIBE] = broker_unsubscribe,
+    [OPERATION_ROOM] = broker_room,
+    [OPERATION_RETURN] = broker_return,
+    [OPERATION_CREATE_QUEUE] = broker_create_queue,
+    [OPERATION_DELETE_QUEUE] = broker_delete_queue,
+    [OPERATION_LIST_QUEUES] = broker_list_queues,
+    [OPERATION_GET_STATS] = broker_get_stats,
+};
+
+static void refuse(struct operation *first, struct operation *end)
+{
+    for (struct operation *operation = first; operation != end; operation = operation->next) {
+        operation->status = FIBP_STORAGE_ERROR;
+        operation->reason = "the store is being recovered";
+    }
+}
+
+/* Operations that change nothing in the store have no effect until they succeed. */
+static bool changes_store(const struct operation *operation)
+{
+    return is_write(operation) || operation->kind == OPERATION_CREATE_QUEUE ||
+           operation->kind == OPERATION_DELETE_QUEUE;
+}
+
+int broker_execute(struct broker *broker, struct operation *first, struct operation **rest)
+{
+    struct operation *operation = first;
+    *rest = NULL;
+    while (operation) {
+        struct operation *end = operation->next;
+        int status = 0;
+        if (is_write(operation)) {
+            while (end && is_write(end))
+                end = end->next;
+            status = write_execute(broker, operation, end);
+        } else {
+            status = executors[operation->kind](broker, operation);
+        }
+        pool_reset(broker->scratch);
+        if (status != 0) {
+            *rest = changes_store(operation) ? end : operation;
+            refuse(operation, *rest);
+            return -1;
+        }
+        operation = end;
+    }
+    return 0;
+}

@@ -1,0 +1,675 @@
+/*
+ * deliver - picks messages for this worker's consumers and leases them.
+ *
+ * A pull works on one queue, under its lock: (1) the round robin says which lanes deliver how many;
+ * (2) their messages are read in order; (3) one transaction writes the batch of leases, handed to the
+ * kernel before anything goes to a socket; (4) the zone changes; then, without the lock, the frames
+ * are encoded and handed up.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "broker/broker.h"
+#include "fibp/status.h"
+#include "os/log.h"
+#include "os/time.h"
+#include "store/record.h"
+
+#define PULL_MESSAGES 32
+#define PULL_BYTES (1u << 20) /* a pull reads no more once it has so many; one message may be larger */
+#define FRAME_START 4096
+
+/* A lane's part of a pull. */
+struct pull_lane {
+    struct lane *lane;
+    struct str fairness_key;  /* copies in scratch memory: without the lock the lane may go */
+    struct str throttle_keys; /* in stored form */
+    uint16_t throttle_count;
+    uint32_t wanted; /* messages the round robin gave it */
+    uint32_t read;   /* of those, read so far */
+    uint64_t next;   /* lane->next after it */
+    uint32_t uncounted; /* of those read, messages that lane->ready did not count */
+    bool ended;      /* the store has no more of this lane */
+    struct list *returned; /* next one to take of lane->returned */
+};
+
+struct pull_message {
+    struct record_message message; /* its body in scratch memory */
+    struct pull_lane *lane;
+    struct lease *lease;    /* new, or the returned one that is taken again */
+    bool retaken;
+    uint64_t seq;
+    struct local_subscription *consumer;
+};
+
+struct pull {
+    struct broker *broker;
+    struct local_queue *local;
+    struct queue *queue;
+    DBC *cursor;
+    uint64_t wall_ms, monotonic_ms;
+    uint32_t room;          /* messages that consumers can take, at most PULL_MESSAGES */
+    uint32_t order[PULL_MESSAGES]; /* index of the lane of each pick */
+    uint32_t picks;
+    struct pull_lane lanes[PULL_MESSAGES];
+    uint32_t lane_count;
+    struct pull_message messages[PULL_MESSAGES]; /* in the order of the picks */
+    uint32_t count;
+    uint64_t batch_seq;
+    size_t bytes;
+    bool zone_full;
+};
+
+/* --- room of consumers ------------------------------------------------------------------------------- */
+
+static uint32_t consumer_room(const struct pull *pull, struct local_subscription *sub)
+{
+    struct delivery_window *window = sub->subscription->window;
+    uint32_t limit = pull->broker->options.max_unacked;
+    uint64_t held = sub->consumer->unacked + sub->assigned;
+    if (held >= limit) {
+        sub->consumer->full = true;
+        return 0;
+    }
+    if (atomic_load(&window->queued) >= window->limit) {
+        /* Said first, looked again after: the loop clears it when it has written enough. */
+        atomic_store(&window->paused, 1);
+        if (atomic_load(&window->queued) >= window->limit)
+            return 0;
+    }
+    uint64_t room = limit - held;
+    return room > PULL_MESSAGES ? PULL_MESSAGES : (uint32_t)room;
+}
+
+static void reopen_paused(struct local_queue *local)
+{
+    list_splice(&local->open, &local->paused);
+}
+
+/* Sets pull->room and moves consumers without room aside. */
+static void find_room(struct pull *pull)
+{
+    reopen_paused(pull->local);
+    pull->room = 0;
+    LIST_EACH_SAFE(&pull->local->open, entry)
+    {
+        uint32_t room = consumer_room(pull, CONTAINER_OF(entry, struct local_subscription, link));
+        if (room == 0) {
+            list_remove(entry);
+            list_append(&pull->local->paused, entry);
+        }
+        pull->room += room;
+        if (pull->room >= PULL_MESSAGES)
+            break;
+    }
+    if (pull->room > PULL_MESSAGES)
+        pull->room = PULL_MESSAGES;
+}
+
+/* --- (1) picking ---------------------------------------------------------------------------------------- */
+
+static uint64_t lane_available(const struct pull *pull, const struct lane *lane)
+{
+    if (lane->unscanned && !lane->drained)
+        return UINT64_MAX;
+    for (uint32_t i = 0; i < pull->lane_count; i++)
+        if (pull->lanes[i].lane == lane)
+            return lane->ready - pull->lanes[i].wanted;
+    return lane->ready;
+}
+
+/* A bound below which the lane's first ready message cannot stand: old ones first. */
+static uint64_t lane_head(const struct lane *lane)
+{
+    if (list_empty(&lane->returned))
+        return lane->next;
+    uint64_t seq = CONTAINER_OF(lane->returned.next, struct lease, wheel.list)->seq;
+    return seq < lane->next ? seq : lane->next;
+}
+
+static struct lane *choose_lane(const struct pull *pull, const struct fairness_key *key)
+{
+    struct lane *best = NULL;
+    LIST_EACH(&key->lanes, entry)
+    {
+        struct lane *lane = CONTAINER_OF(entry, struct lane, of_key);
+        if (lane_available(pull, lane) && (!best || lane_head(lane) < lane_head(best)))
+            best = lane;
+    }
+    return best;
+}
+
+static uint32_t pull_lane_index(struct pull *pull, struct lane *lane)
+{
+    for (uint32_t i = 0; i < pull->lane_count; i++)
+        if (pull->lanes[i].lane == lane)
+            return i;
+    pull->lanes[pull->lane_count] =
+        (struct pull_lane){.lane = lane, .next = lane->next, .returned = lane->returned.next};
+    return pull->lane_count++;
+}
+
+static void pick(struct pull *pull)
+{
+    struct drr *drr = &pull->queue->drr;
+    while (pull->picks < pull->room) {
+        struct drr_key *front = drr_front(drr);
+        if (!front)
+            break;
+        struct lane *lane = choose_lane(pull, CONTAINER_OF(front, struct fairness_key, drr));
+        if (!lane) { /* this pull has all of it; settle() looks again */
+            drr_deactivate(drr, front);
+            continue;
+        }
+        uint32_t index = pull_lane_index(pull, lane);
+        pull->lanes[index].wanted++;
+        pull->order[pull->picks++] = index;
+        drr_charge(drr, front);
+    }
+}
+
+/* --- (2) reading ------------------------------------------------------------------------------------------ */
+
+static bool copy_body(struct pull *pull, struct record_message *message)
+{
+    uint8_t *copy = pool_alloc(pull->broker->scratch, message->body.size ? message->body.size : 1);
+    if (!copy)
+        return false;
+    if (message->body.size)
+        memcpy(copy, message->body.data, message->body.size);
+    message->body.data = copy;
+    return true;
+}
+
+static void note_size(struct pull *pull, size_t size)
+{
+    struct local_queue *local = pull->local;
+    local->record_size = (local->record_size * 7 + size) / 8;
+    pull->bytes += size;
+}
+
+/* Takes one record for `lane`; false: it is not to be delivered now. */
+static bool take_record(struct pull *pull, struct pull_lane *lane, uint64_t seq, struct str value,
+                        struct pull_message *out)
+{
+    if (!record_message_parse(value, &out->message)) {
+        log_write(LOG_ERROR, "store", "queue \"%.*s\": lane %llx seq %llx holds no message; skipped",
+                  STR_PRINT(pull->queue->name), (unsigned long long)lane->lane->id,
+                  (unsigned long long)seq);
+        return false;
+    }
+    if (seq < lane->lane->leased_below && queue_lease_find(pull->queue, &out->message.id))
+        return false;
+    out->seq = seq;
+    out->lane = lane;
+    note_size(pull, value.size);
+    return true;
+}
+
+/* Reads up to `count` ready messages of a lane into out[]; *got tells how many. */
+static int read_ready(struct pull *pull, struct pull_lane *lane, uint32_t count,
+                      struct pull_message *out, uint32_t *got)
+{
+    struct queue_db_bulk *bulk = &pull->broker->bulk;
+    *got = 0;
+    while (*got < count && !lane->ended && pull->bytes < PULL_BYTES) {
+        uint8_t from[RECORD_MESSAGE_KEY_SIZE];
+        struct str key, value;
+        size_t wanted = (count - *got) * (pull->local->record_size + 64);
+        record_message_key(from, lane->lane->id, lane->next);
+        int result = queue_db_bulk_read(pull->cursor, bulk, str_of(from, sizeof(from)),
+                                        wanted < PULL_BYTES ? wanted : PULL_BYTES);
+        if (result == DB_NOTFOUND) {
+            lane->ended = true;
+            return 0;
+        }
+        if (result)
+            return result;
+        while (*got < count && pull->bytes < PULL_BYTES && queue_db_bulk_next(bulk, &key, &value)) {
+            if (key.size != sizeof(from) || memcmp(key.data, from, 9) != 0) {
+                lane->ended = true;
+                break;
+            }
+            uint64_t seq = bytes_get_u64(key.data + 9);
+            lane->next = seq + 1;
+            if (!take_record(pull, lane, seq, value, &out[*got]))
+                continue;
+            if (!copy_body(pull, &out[*got].message))
+                return ENOMEM;
+            if (!queue_scan_counted(pull->queue, lane->lane->id, seq))
+                lane->uncounted++;
+            (*got)++;
+        }
+    }
+    return 0;
+}
+
+/* Reads the messages that were given back, oldest first. */
+static int read_returned(struct pull *pull, struct pull_lane *lane, uint32_t count,
+                         struct pull_message *out, uint32_t *got)
+{
+    *got = 0;
+    while (*got < count && lane->returned != &lane->lane->returned && pull->bytes < PULL_BYTES) {
+        struct lease *lease = CONTAINER_OF(lane->returned, struct lease, wheel.list);
+        uint8_t key[RECORD_MESSAGE_KEY_SIZE];
+        struct buf *value = &pull->broker->value;
+        struct pull_message *message = &out[*got];
+        record_message_key(key, lane->lane->id, lease->seq);
+        lane->returned = lane->returned->next;
+        int result = queue_db_get(pull->local->db, NULL, str_of(key, sizeof(key)), value);
+        if (result)
+            return result;
+        if (!record_message_parse(buf_str(value), &message->message))
+            return EINVAL;
+        if (!copy_body(pull, &message->message))
+            return ENOMEM;
+        message->seq = lease->seq;
+        message->lane = lane;
+        message->lease = lease;
+        message->retaken = true;
+        note_size(pull, value->size);
+        (*got)++;
+    }
+    return 0;
+}
+
+/* What encoding needs of the lanes once the lock is gone. */
+static int copy_keys(struct pull *pull)
+{
+    for (uint32_t i = 0; i < pull->lane_count; i++) {
+        struct pull_lane *copy = &pull->lanes[i];
+        const struct lane *lane = copy->lane;
+        copy->fairness_key =
+            pool_str(pull->broker->scratch, str_of(lane->key->name, lane->key->name_size));
+        copy->throttle_keys =
+            pool_str(pull->broker->scratch, str_of(lane->throttle_keys, lane->throttle_size));
+        copy->throttle_count = lane->throttle_count;
+        if ((lane->key->name_size && !copy->fairness_key.data) ||
+            (lane->throttle_size && !copy->throttle_keys.data))
+            return ENOMEM;
+    }
+    return 0;
+}
+
+/* Reads each lane's messages and puts all in the order in which they were picked. */
+static int read_all(struct pull *pull)
+{
+    struct pull_message *read = pool_zalloc(pull->broker->scratch, pull->picks * sizeof(*read));
+    uint32_t starts[PULL_MESSAGES], at = 0;
+    if (!read)
+        return ENOMEM;
+    for (uint32_t i = 0; i < pull->lane_count; i++) {
+        struct pull_lane *lane = &pull->lanes[i];
+        uint32_t returned = 0, ready = 0;
+        int result = read_returned(pull, lane, lane->wanted, read + at, &returned);
+        if (!result && returned < lane->wanted)
+            result = read_ready(pull, lane, lane->wanted - returned, read + at + returned, &ready);
+        if (result)
+            return result;
+        starts[i] = at;
+        lane->read = returned + ready;
+        at += lane->wanted;
+    }
+    uint32_t used[PULL_MESSAGES] = {0};
+    for (uint32_t i = 0; i < pull->picks; i++) {
+        uint32_t lane = pull->order[i];
+        if (used[lane] < pull->lanes[lane].read)
+            pull->messages[pull->count++] = read[starts[lane] + used[lane]++];
+        else
+            drr_refund(&pull->lanes[lane].lane->key->drr);
+    }
+    return 0;
+}
+
+/* --- (3) leasing ------------------------------------------------------------------------------------------- */
+
+/* Memory for all that step (4) puts into the zone, so that it cannot fail. */
+static struct lease_batch *prepare_leases(struct pull *pull)
+{
+    struct queue *queue = pull->queue;
+    struct lease_batch *batch = arena_alloc(queue->scheduler->arena, sizeof(*batch));
+    if (!batch || !queue_expiry_prepare(queue, pull->monotonic_ms))
+        goto full;
+    for (uint32_t i = 0; i < pull->count; i++) {
+        struct pull_message *message = &pull->messages[i];
+        if (!message->lease)
+            message->lease = queue_lease_alloc(queue);
+        if (!message->lease)
+            goto full;
+    }
+    memset(batch, 0, sizeof(*batch));
+    batch->seq = pull->batch_seq = queue->next_seq;
+    batch->remaining = pull->count;
+    return batch;
+full:
+    arena_free(queue->scheduler->arena, batch);
+    pull->zone_full = true;
+    return NULL;
+}
+
+static void drop_leases(struct pull *pull)
+{
+    for (uint32_t i = 0; i < pull->count; i++)
+        if (!pull->messages[i].retaken)
+            arena_free(pull->queue->scheduler->arena, pull->messages[i].lease);
+}
+
+/* Returned messages that are delivered again leave their old batch; its record goes with its last. */
+static int stage_old_batches(struct pull *pull, DB_TXN *txn)
+{
+    int result = 0;
+    for (uint32_t i = 0; i < pull->count && !result; i++) {
+        struct pull_message *message = &pull->messages[i];
+        struct lease_batch *batch = message->retaken ? message->lease->batch : NULL;
+        uint8_t key[RECORD_LEASES_KEY_SIZE];
+        if (!batch || ++batch->staged_removals < batch->remaining)
+            continue;
+        record_leases_key(key, batch->seq);
+        result = queue_db_delete(pull->local->db, txn, str_of(key, sizeof(key)));
+        if (result == DB_NOTFOUND)
+            result = 0;
+    }
+    for (uint32_t i = 0; i < pull->count; i++)
+        if (pull->messages[i].retaken && pull->messages[i].lease->batch)
+            pull->messages[i].lease->batch->staged_removals = 0;
+    return result;
+}
+
+static int put_batch(struct pull *pull, DB_TXN *txn, uint64_t timeout_ms)
+{
+    uint8_t key[RECORD_LEASES_KEY_SIZE];
+    uint8_t value[RECORD_LEASES_HEADER + PULL_MESSAGES * RECORD_POSITION_SIZE];
+    record_leases_key(key, pull->batch_seq);
+    record_leases_header(value, (uint16_t)pull->count, pull->wall_ms + timeout_ms);
+    for (uint32_t i = 0; i < pull->count; i++) {
+        uint8_t *position = value + RECORD_LEASES_HEADER + i * RECORD_POSITION_SIZE;
+        bytes_put_u64(position, pull->messages[i].lane->lane->id);
+        bytes_put_u64(position + 8, pull->messages[i].seq);
+    }
+    size_t size = RECORD_LEASES_HEADER + pull->count * RECORD_POSITION_SIZE;
+    return queue_db_put(pull->local->db, txn, str_of(key, sizeof(key)), str_of(value, size));
+}
+
+static int write_leases(struct pull *pull, uint64_t timeout_ms)
+{
+    DB_TXN *txn = NULL;
+    int result = env_begin(pull->broker->env, &txn);
+    if (result)
+        return result;
+    result = put_batch(pull, txn, timeout_ms);
+    if (!result)
+        result = stage_old_batches(pull, txn);
+    if (result) {
+        (void)txn->abort(txn);
+        return result;
+    }
+    return env_commit(txn, ENV_COMMIT_KERNEL);
+}
+
+/* --- (4) the zone -------------------------------------------------------------------------------------------- */
+
+/* Consumers take turns, one message each. */
+static struct local_subscription *next_consumer(struct pull *pull)
+{
+    struct list *open = &pull->local->open;
+    while (!list_empty(open)) {
+        struct list *entry = open->next;
+        struct local_subscription *sub = CONTAINER_OF(entry, struct local_subscription, link);
+        list_remove(entry);
+        if (consumer_room(pull, sub)) {
+            sub->assigned++;
+            list_append(open, entry);
+            return sub;
+        }
+        list_append(&pull->local->paused, entry);
+    }
+    return NULL;
+}
+
+static void publish_message(struct pull *pull, struct pull_message *message, uint64_t expires_ms,
+                            struct lease_batch *batch)
+{
+    struct queue *queue = pull->queue;
+    struct lease *lease = message->lease;
+    if (message->retaken) {
+        queue_lease_retake(queue, lease);
+        if (lease->batch && --lease->batch->remaining == 0)
+            arena_free(queue->scheduler->arena, lease->batch);
+    }
+    lease->id = message->message.id;
+    lease->seq = message->seq;
+    lease->lane = message->lane->lane;
+    lease->attempt = message->message.attempt;
+    lease->batch = batch;
+    lease->consumer = message->consumer->consumer;
+    queue_lease_start(queue, lease, expires_ms);
+}
+
+static void publish(struct pull *pull, struct lease_batch *batch, uint64_t timeout_ms)
+{
+    struct queue *queue = pull->queue;
+    queue->next_seq++;
+    for (uint32_t i = 0; i < pull->count; i++)
+        publish_message(pull, &pull->messages[i], pull->monotonic_ms + timeout_ms, batch);
+    for (uint32_t i = 0; i < pull->lane_count; i++) {
+        struct pull_lane *lane = &pull->lanes[i];
+        uint32_t from_store = 0;
+        for (uint32_t j = 0; j < pull->count; j++)
+            if (pull->messages[j].lane->lane == lane->lane && !pull->messages[j].retaken)
+                from_store++;
+        lane->lane->next = lane->next;
+        queue_ready_add(queue, lane->lane, -(int64_t)(from_store - lane->uncounted));
+    }
+    queue->counters.delivered += pull->count;
+    queue_timer_update(queue);
+}
+
+/* The store has nothing of the lane from `next` on. */
+static void lane_ended(struct queue *queue, struct lane *lane)
+{
+    if (lane->unscanned) {
+        lane->drained = true;
+    } else if (lane->ready && list_empty(&lane->returned) && lane->next > lane->leased_below) {
+        log_write(LOG_ERROR, "broker", "queue \"%.*s\": a lane counted %llu messages too many",
+                  STR_PRINT(queue->name), (unsigned long long)lane->ready);
+        queue_ready_add(queue, lane, -(int64_t)lane->ready);
+    }
+}
+
+/* Leaves the ring of active keys as the lanes are, whatever happened before. */
+static void settle(struct pull *pull)
+{
+    for (uint32_t i = 0; i < pull->lane_count; i++) {
+        struct lane *lane = pull->lanes[i].lane;
+        if (pull->lanes[i].ended)
+            lane_ended(pull->queue, lane);
+        queue_lane_update(pull->queue, lane, pull->monotonic_ms);
+    }
+}
+
+/* A consumer for every message. There is one: no more were picked than find_room saw room for, and only
+ * this thread makes room less. */
+static void assign_consumers(struct pull *pull)
+{
+    for (uint32_t i = 0; i < pull->count; i++)
+        pull->messages[i].consumer = next_consumer(pull);
+    for (uint32_t i = 0; i < pull->count; i++)
+        pull->messages[i].consumer->assigned = 0;
+}
+
+static int lease_messages(struct pull *pull)
+{
+    uint64_t timeout_ms = atomic_load(&pull->queue->visibility_timeout_ms);
+    struct lease_batch *batch = prepare_leases(pull);
+    if (!batch) {
+        drop_leases(pull);
+        pull->count = 0;
+        return 0;
+    }
+    int result = write_leases(pull, timeout_ms);
+    if (result) {
+        drop_leases(pull);
+        arena_free(pull->queue->scheduler->arena, batch);
+        pull->count = 0;
+        return result;
+    }
+    publish(pull, batch, timeout_ms);
+    return 0;
+}
+
+/* What happens under the lock. Berkeley DB's value. */
+static int pull_locked(struct pull *pull)
+{
+    pull->monotonic_ms = time_monotonic_ms();
+    pull->wall_ms = time_wall_ms();
+    find_room(pull);
+    if (!pull->room)
+        return 0;
+    pick(pull);
+    int result = pull->picks ? queue_db_cursor(pull->local->db, &pull->cursor) : 0;
+    if (!result && pull->picks)
+        result = read_all(pull);
+    queue_db_cursor_close(pull->cursor);
+    if (!result && pull->picks)
+        result = copy_keys(pull);
+    if (result)
+        pull->count = 0;
+    if (pull->count) {
+        assign_consumers(pull);
+        result = lease_messages(pull);
+    }
+    settle(pull);
+    if (!pull->queue->drr.count || pull->zone_full)
+        pull->queue->waiting |= UINT64_C(1) << pull->broker->options.slot;
+    return result;
+}
+
+/* --- handing up ---------------------------------------------------------------------------------------------- */
+
+static bool begin_frame(struct pull *pull, struct local_subscription *sub)
+{
+    struct operation_delivery *delivery =
+        calloc(1, sizeof(*delivery) + pull->count * sizeof(struct delivery_lease));
+    if (!delivery)
+        return false;
+    delivery->operation.kind = OPERATION_DELIVERY;
+    delivery->subscription = sub->subscription;
+    delivery->queue_id = pull->queue->id;
+    delivery->queue_index = pull->queue->index;
+    delivery->generation = pull->broker->options.generation;
+    sub->delivery = delivery;
+    return true;
+}
+
+static void add_message(const struct pull *pull, const struct local_subscription *sub,
+                        const struct pull_message *from, struct buf *frame)
+{
+    const struct pull_lane *lane = from->lane;
+    struct str throttle_keys[RECORD_THROTTLE_KEYS_MAX];
+    struct str packed = lane->throttle_keys;
+    for (unsigned i = 0; i < lane->throttle_count; i++)
+        throttle_keys[i] = record_throttle_next(&packed);
+    struct delivery_message message = {
+        .id = from->message.id,
+        .queue = pull->queue->name,
+        .record = from->message.body,
+        .fairness_key = lane->fairness_key,
+        .throttle_keys = throttle_keys,
+        .throttle_count = lane->throttle_count,
+        .weight = from->message.weight,
+        .attempt = from->message.attempt,
+        .enqueued_ms = from->message.enqueued_ms,
+        .leased_ms = pull->wall_ms,
+    };
+    sub->subscription->encoder->add(sub->subscription, frame, &message);
+}
+
+static void end_frame(struct pull *pull, struct local_subscription *sub, struct buf *frame)
+{
+    struct operation_delivery *delivery = sub->delivery;
+    sub->delivery = NULL;
+    sub->subscription->encoder->end(sub->subscription, frame, delivery->count);
+    delivery->frame = frame->data;
+    delivery->size = frame->size;
+    if (frame->failed) { /* no memory: they come back when their leases expire */
+        log_write(LOG_ERROR, "broker", "no memory for a delivery of %zu bytes", pull->bytes);
+        delivery->operation.kind = OPERATION_RETURN;
+        (void)broker_return(pull->broker, &delivery->operation);
+        operation_free(&delivery->operation);
+        return;
+    }
+    atomic_fetch_add(&sub->subscription->window->queued, delivery->size);
+    pull->broker->options.emit(pull->broker->options.context, &delivery->operation);
+}
+
+/* One frame per consumer, with its messages in the order in which they were picked. */
+static void hand_up(struct pull *pull)
+{
+    for (uint32_t i = 0; i < pull->count; i++) {
+        struct local_subscription *sub = pull->messages[i].consumer;
+        struct buf frame;
+        if (!sub || !begin_frame(pull, sub))
+            continue;
+        buf_init(&frame, 0);
+        sub->subscription->encoder->begin(sub->subscription, &frame);
+        for (uint32_t j = i; j < pull->count; j++) {
+            if (pull->messages[j].consumer != sub)
+                continue;
+            struct delivery_lease *lease = &sub->delivery->leases[sub->delivery->count++];
+            lease->id = pull->messages[j].message.id;
+            lease->token = pull->batch_seq;
+            add_message(pull, sub, &pull->messages[j], &frame);
+            pull->messages[j].consumer = NULL;
+        }
+        end_frame(pull, sub, &frame);
+    }
+}
+
+/* 1: the queue may have more for this worker; 0: not now; -1: the end. */
+static int pull_queue(struct broker *broker, struct local_queue *local)
+{
+    struct pull pull = {.broker = broker, .local = local, .queue = local->queue};
+    int result = 0;
+    if (list_empty(&local->open) && list_empty(&local->paused))
+        return 0;
+    result = broker_open_db(broker, local);
+    if (result)
+        return broker_fail(broker, result, "open a queue");
+    if (broker_lock(broker, &local->queue->lock) != 0)
+        return -1;
+    if (!atomic_load(&local->queue->dead))
+        result = pull_locked(&pull);
+    bool more = !result && !pull.zone_full && pull.picks && local->queue->drr.count &&
+                !list_empty(&local->open);
+    lock_release(&local->queue->lock);
+    if (result && !env_is_conflict(result)) {
+        log_write(LOG_ERROR, "store", "deliver from queue \"%.*s\": %s",
+                  STR_PRINT(local->queue->name), db_strerror(result));
+        if (broker_is_fatal(result))
+            return broker_fail(broker, result, "deliver");
+    }
+    if (pull.zone_full)
+        log_write(LOG_WARN, "broker", "shared memory is full: delivery from \"%.*s\" waits",
+                  STR_PRINT(local->queue->name));
+    hand_up(&pull);
+    return more || env_is_conflict(result);
+}
+
+int broker_deliver(struct broker *broker, unsigned pulls)
+{
+    for (int index = scheduler_next_ready(broker->scheduler, broker->options.slot); index >= 0;
+         index = scheduler_next_ready(broker->scheduler, broker->options.slot))
+        if (broker->by_index[index])
+            broker_want_pull(broker, broker->by_index[index]);
+    while (pulls-- > 0 && !list_empty(&broker->pulls)) {
+        struct local_queue *local = CONTAINER_OF(broker->pulls.next, struct local_queue, pulls);
+        list_remove(&local->pulls);
+        int more = pull_queue(broker, local);
+        pool_reset(broker->scratch);
+        if (more < 0)
+            return -1;
+        if (more)
+            broker_want_pull(broker, local);
+    }
+    return !list_empty(&broker->pulls);
+}

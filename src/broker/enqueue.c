@@ -1,0 +1,91 @@
+/* enqueue - how a new message is written; see broker/write.h */
+#include <errno.h>
+
+#include "broker/write.h"
+#include "fibp/status.h"
+#include "store/record.h"
+
+/* The stored form of an item's throttle keys, in scratch memory. */
+static bool pack_throttle_keys(struct write *write, const struct operation_enqueue_item *item,
+                               struct str *packed)
+{
+    size_t size = 0, at = 0;
+    *packed = str_of(NULL, 0);
+    if (item->throttle_count == 0)
+        return true;
+    for (unsigned i = 0; i < item->throttle_count; i++)
+        size += 2 + item->throttle_keys[i].size;
+    uint8_t *bytes = pool_alloc(write->broker->scratch, size);
+    if (!bytes)
+        return false;
+    for (unsigned i = 0; i < item->throttle_count; i++) {
+        bytes_put_u16(bytes + at, (uint16_t)item->throttle_keys[i].size);
+        memcpy(bytes + at + 2, item->throttle_keys[i].data, item->throttle_keys[i].size);
+        at += 2 + item->throttle_keys[i].size;
+    }
+    *packed = str_of(bytes, size);
+    return true;
+}
+
+static int put_message(struct write *write, const struct write_entry *entry)
+{
+    const struct operation_enqueue_item *item = entry->item.enqueue;
+    uint8_t key[RECORD_MESSAGE_KEY_SIZE], header[RECORD_MESSAGE_HEADER];
+    struct record_message message = {
+        .id = item->id, .weight = item->weight, .enqueued_ms = write->now_ns / 1000000};
+    struct buf *value = &write->broker->value;
+    record_message_header(header, &message);
+    buf_clear(value);
+    buf_append(value, header, sizeof(header));
+    buf_append_str(value, item->record);
+    if (value->failed)
+        return ENOMEM;
+    record_message_key(key, entry->lane->id, entry->seq);
+    return queue_db_put(write->local->db, write->txn, str_of(key, sizeof(key)), buf_str(value));
+}
+
+static int stage(struct write *write, struct write_entry *entry)
+{
+    struct operation_enqueue_item *item = entry->item.enqueue;
+    struct str throttle_keys;
+    if (atomic_load(&write->queue->scheduler->space_low)) {
+        item->status = FIBP_STORAGE_ERROR;
+        return 0;
+    }
+    if (!pack_throttle_keys(write, item, &throttle_keys))
+        return ENOMEM;
+    entry->lane = write_stage_lane(write, item->fairness_key, item->weight, item->throttle_count,
+                                   throttle_keys);
+    if (!entry->lane) {
+        item->status = FIBP_CHANNEL_FULL;
+        return 0;
+    }
+    item->id = uuid_next(&write->broker->ids, write->now_ns);
+    entry->seq = write->next_seq++;
+    entry->staged = true;
+    return put_message(write, entry);
+}
+
+static void undo(struct write *write, struct write_entry *entry)
+{
+    (void)write;
+    entry->lane = NULL; /* a lane that was made for it goes with the others of the transaction */
+}
+
+static void publish(struct write *write, struct write_entry *entry)
+{
+    struct lane *lane = entry->lane;
+    if (!queue_lane_runnable(lane) && !lane->unscanned)
+        lane->next = entry->seq;
+    queue_ready_add(write->queue, lane, 1);
+    queue_lane_update(write->queue, lane, write->monotonic_ms);
+    write->queue->counters.enqueued++;
+    entry->item.enqueue->status = FIBP_OK;
+}
+
+static void set_status(struct write_entry *entry, uint8_t status)
+{
+    entry->item.enqueue->status = status;
+}
+
+const struct write_method write_enqueue = {stage, undo, publish, set_status};

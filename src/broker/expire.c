@@ -1,0 +1,105 @@
+/* expire - leases whose visibility timeout has passed, and lanes that were empty for long */
+#include <errno.h>
+
+#include "broker/write.h"
+#include "os/log.h"
+#include "os/time.h"
+
+#define BATCH 100          /* leases or lanes under one holding of the lock */
+#define TRY_AGAIN_MS 100   /* after a failure */
+
+static int retry_leases(struct write *write, struct list *due, uint32_t count)
+{
+    struct write_entry *entries = pool_zalloc(write->broker->scratch, count * sizeof(*entries));
+    struct write_entry **last = NULL;
+    uint32_t filled = 0;
+    if (!entries)
+        return ENOMEM;
+    LIST_EACH(due, entry)
+    {
+        struct write_entry *next = &entries[filled++];
+        next->kind = WRITE_RETRY;
+        next->lease = CONTAINER_OF(entry, struct lease, wheel.list);
+        if (last)
+            *last = next;
+        last = &next->next;
+    }
+    /* They are off the wheel: back on it, so that the end of a lease is always the same step. */
+    LIST_EACH_SAFE(due, entry)
+    {
+        struct lease *lease = CONTAINER_OF(entry, struct lease, wheel.list);
+        list_remove(entry);
+        queue_expiry_restore(write->queue, lease, write->monotonic_ms + TRY_AGAIN_MS);
+    }
+    int result = 0, tries = 0;
+    do {
+        result = write_run(write, entries, NULL);
+    } while (env_is_conflict(result) && ++tries < BATCH);
+    return result;
+}
+
+/* Removes the K records of lanes that were empty for QUEUE_LANE_IDLE_MS, then the lanes. */
+static int free_lanes(struct write *write, bool *more)
+{
+    struct queue *queue = write->queue;
+    uint8_t key[RECORD_LANE_KEY_SIZE];
+    DB_TXN *txn = NULL;
+    uint32_t count = 0;
+    int result = 0;
+    LIST_EACH(&queue->idle_lanes, entry)
+    {
+        struct lane *lane = CONTAINER_OF(entry, struct lane, idle);
+        if (lane->idle_since_ms + QUEUE_LANE_IDLE_MS > write->monotonic_ms || count == BATCH)
+            break;
+        if (!txn && (result = env_begin(write->broker->env, &txn)) != 0)
+            return result;
+        record_lane_key(key, lane->id);
+        result = queue_db_delete(write->local->db, txn, str_of(key, sizeof(key)));
+        if (result && result != DB_NOTFOUND) {
+            (void)txn->abort(txn);
+            return result;
+        }
+        count++;
+    }
+    if (!txn)
+        return 0;
+    result = env_commit(txn, ENV_COMMIT_MEMORY);
+    for (uint32_t i = 0; i < count && !result; i++)
+        queue_lane_free(queue, CONTAINER_OF(queue->idle_lanes.next, struct lane, idle));
+    *more = *more || count == BATCH;
+    return result;
+}
+
+int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, bool *more)
+{
+    struct local_queue *local = NULL;
+    struct list due;
+    *more = false;
+    list_init(&due);
+    if (broker_local(broker, queue, &local) != 0)
+        return -1;
+    int result = broker_open_db(broker, local);
+    if (result)
+        return broker_fail(broker, result, "open a queue");
+    if (broker_lock(broker, &queue->lock) != 0)
+        return -1;
+    struct write write = {.broker = broker, .local = local, .queue = queue,
+                          .now_ns = time_wall_ns(), .monotonic_ms = now_ms};
+    if (!atomic_load(&queue->dead)) {
+        uint32_t count = queue_expired(queue, now_ms, &due, BATCH);
+        *more = count == BATCH;
+        if (count)
+            result = retry_leases(&write, &due, count);
+        if (!result)
+            result = free_lanes(&write, more);
+        queue_timer_update(queue);
+    }
+    lock_release(&queue->lock);
+    pool_reset(broker->scratch);
+    if (result && broker_is_fatal(result))
+        return broker_fail(broker, result, "expire leases");
+    if (result)
+        log_write(LOG_ERROR, "store", "expire leases of queue \"%.*s\": %s", STR_PRINT(queue->name),
+                  db_strerror(result));
+    return 0;
+}

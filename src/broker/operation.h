@@ -1,0 +1,212 @@
+/*
+ * operation - what a client can ask of the broker, free of any socket and dialect.
+ *
+ * The loop thread fills operations from frames and hands them to the pipeline; the store thread
+ * executes them and sets the outcome; they come back and the loop encodes the answer. Between submit
+ * and return an operation and everything it points to belongs to the pipeline. Statuses are those of
+ * spec/fibp.md A7 (fibp/status.h). Slices point into the frame the operation came from, which its
+ * owner keeps alive until the operation is back.
+ */
+#ifndef FILAD_BROKER_OPERATION_H
+#define FILAD_BROKER_OPERATION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/list.h"
+#include "core/mailbox.h"
+#include "core/str.h"
+#include "core/uuid.h"
+
+enum operation_kind {
+    /* from the loop, answered by the same operation coming back */
+    OPERATION_ENQUEUE,
+    OPERATION_ACK,
+    OPERATION_NACK,
+    OPERATION_SUBSCRIBE,
+    OPERATION_UNSUBSCRIBE,
+    OPERATION_CREATE_QUEUE,
+    OPERATION_DELETE_QUEUE,
+    OPERATION_LIST_QUEUES,
+    OPERATION_GET_STATS,
+    /* from the loop without an outcome; they come back to be freed */
+    OPERATION_RETURN, /* a delivery that never reached its socket */
+    OPERATION_ROOM,   /* a subscription may take deliveries again */
+    /* from the store thread */
+    OPERATION_DELIVERY,          /* struct operation_delivery, new */
+    OPERATION_SUBSCRIPTION_ENDED, /* struct operation_ended, new: the queue was deleted */
+    OPERATION_KINDS
+};
+
+struct operation {
+    struct mailbox_link link; /* first */
+    uint8_t kind;             /* enum operation_kind */
+    uint8_t status;           /* outcome as a whole, FIBP_OK unless the whole operation failed */
+    bool wrote;               /* set by the pipeline: the answer waits for a flush of the log */
+    uint32_t request_id;      /* the owner's, not looked at */
+    void *owner;              /* the owner's, not looked at */
+    const char *reason;       /* words for `status` when they say more than its default; static */
+    struct operation *next;   /* private to the pipeline */
+};
+
+struct operation_enqueue_item {
+    struct str queue;                /* name */
+    struct str record;               /* wire bytes of `map headers` `bytes payload`, validated */
+    struct str fairness_key;         /* from the hooks, at most 1024 bytes; empty key is legal */
+    const struct str *throttle_keys; /* from the hooks */
+    uint32_t weight;                 /* as the hook gave it; scheduled as at least 1 */
+    uint16_t throttle_count;
+    uint8_t status; /* out */
+    struct uuid id; /* out, when status is FIBP_OK */
+};
+
+struct operation_enqueue {
+    struct operation operation;
+    uint32_t count;
+    struct operation_enqueue_item items[];
+};
+
+struct operation_settle_item {
+    struct str queue;
+    struct uuid id;
+    struct str error; /* nack: for the on_failure hook */
+    bool id_valid;    /* false: the id on the wire was no UUID */
+    uint8_t status;   /* out */
+};
+
+/* ACK and NACK */
+struct operation_settle {
+    struct operation operation;
+    uint32_t count;
+    struct operation_settle_item items[];
+};
+
+struct operation_create_queue {
+    struct operation operation;
+    struct str name;
+    uint64_t visibility_timeout_ms; /* 0: the configured default */
+};
+
+struct operation_delete_queue {
+    struct operation operation;
+    struct str name;
+};
+
+struct operation_queue_row {
+    struct str name;
+    uint64_t depth;     /* pending and in flight */
+    uint64_t in_flight; /* leased */
+    uint32_t consumers; /* subscriptions */
+};
+
+struct operation_list_queues {
+    struct operation operation;
+    struct operation_queue_row *rows; /* out, byte order of names; malloc with names behind, freed by
+                                       * operation_free */
+    uint32_t count;
+};
+
+struct operation_key_row {
+    struct str key;
+    uint64_t pending;
+    int64_t deficit;
+    uint32_t weight;
+};
+
+struct operation_get_stats {
+    struct operation operation;
+    struct str name;
+    struct operation_queue_row totals; /* out; its name is unset */
+    uint64_t active_keys;              /* out, may exceed key_count: rows are capped at 65,535 */
+    uint32_t quantum;                  /* out */
+    struct operation_key_row *keys;    /* out, as rows above */
+    uint32_t key_count;
+};
+
+/* One message as a dialect encodes it into a delivery. */
+struct delivery_message {
+    struct uuid id;
+    struct str queue;
+    struct str record; /* wire bytes of `map headers` `bytes payload` */
+    struct str fairness_key;
+    const struct str *throttle_keys;
+    uint16_t throttle_count;
+    uint32_t weight;
+    uint32_t attempt;     /* 0 on first delivery */
+    uint64_t enqueued_ms; /* wall clock, since 1970 */
+    uint64_t leased_ms;
+};
+
+struct buf;
+struct subscription;
+
+/* How a dialect writes deliveries. Called on the store thread; must not touch the session but for
+ * what is constant after the subscription was submitted. */
+struct delivery_encoder {
+    void (*begin)(const struct subscription *subscription, struct buf *out);
+    void (*add)(const struct subscription *subscription, struct buf *out,
+                const struct delivery_message *message);
+    /* `count` messages were added. */
+    void (*end)(const struct subscription *subscription, struct buf *out, uint32_t count);
+};
+
+/* Room for deliveries of one connection, shared by all its subscriptions. */
+struct delivery_window {
+    _Atomic uint64_t queued; /* bytes handed up and not yet written to the socket */
+    uint64_t limit;          /* delivery pauses while queued >= limit */
+    _Atomic uint32_t paused; /* set by the store thread when it skipped a subscription for this; the loop
+                              * clears it and submits OPERATION_ROOM when queued fell below limit / 2 */
+};
+
+/* One consumer. Made by the loop, submitted with OPERATION_SUBSCRIBE, freed by the loop after the
+ * answer to OPERATION_UNSUBSCRIBE (nothing refers to it then). The loop reads and writes only what
+ * stands above `store`. */
+struct subscription {
+    void *owner;            /* the session */
+    uint32_t request_id;    /* of its Consume: every Delivery carries it */
+    struct uuid consumer_id;
+    struct str queue;       /* name, owned by the loop, stays until freed */
+    const struct delivery_encoder *encoder;
+    struct delivery_window *window;
+    bool ended;             /* loop: OPERATION_SUBSCRIPTION_ENDED came or unsubscribe was sent */
+    void *store;            /* private to the store thread */
+};
+
+/* SUBSCRIBE (status FIBP_QUEUE_NOT_FOUND when the queue is missing: then it is not registered and may
+ * be freed at once), UNSUBSCRIBE, ROOM. */
+struct operation_subscription {
+    struct operation operation;
+    struct subscription *subscription;
+};
+
+/* A lease that a delivery carries; enough to give it back. */
+struct delivery_lease {
+    struct uuid id;
+    uint64_t token; /* tells this delivery of the message from a later one */
+};
+
+/* DELIVERY upwards. The loop writes frame[0..size) to the socket. After it is written it subtracts
+ * `size` from the window and calls operation_free. When not one byte of it went to the socket and the
+ * connection is gone, it sets kind to OPERATION_RETURN and submits it: the leases return to the head of
+ * their lanes without a new attempt. */
+struct operation_delivery {
+    struct operation operation;
+    struct subscription *subscription; /* valid only while not unsubscribed */
+    uint64_t queue_id;
+    uint32_t queue_index;              /* in the zone's table */
+    uint64_t generation;               /* of the zone in which the leases stand */
+    uint8_t *frame;                    /* malloc, freed by operation_free */
+    size_t size;
+    uint32_t count;
+    struct delivery_lease leases[];
+};
+
+struct operation_ended {
+    struct operation operation;
+    struct subscription *subscription;
+};
+
+/* Frees the operation (malloc) and what its outcome points to. */
+void operation_free(struct operation *operation);
+
+#endif

@@ -1,0 +1,397 @@
+#include "broker/write.h"
+
+#include <errno.h>
+
+#include "fibp/status.h"
+#include "os/log.h"
+#include "os/time.h"
+
+#define ENTRIES_MAX (ENV_MAX_RECORDS / 4) /* each writes at most a message twice, a lane, a batch */
+#define BYTES_MAX (16u << 20)
+#define CONFLICTS_MAX 100
+#define LOCK_LONG_MS 10
+
+struct write_group {
+    struct write_group *next;
+    struct local_queue *local;
+    struct write_entry *first, **last;
+};
+
+static const struct write_method *const methods[WRITE_KINDS] = {
+    [WRITE_ENQUEUE] = &write_enqueue,
+    [WRITE_ACK] = &write_ack,
+    [WRITE_RETRY] = &write_retry,
+};
+
+/* --- within a transaction -------------------------------------------------------------------------- */
+
+struct lane *write_stage_lane(struct write *write, struct str fairness_key, uint32_t weight,
+                              uint16_t throttle_count, struct str throttle_keys)
+{
+    struct queue *queue = write->queue;
+    struct lane *lane = queue_lane_find(queue, fairness_key, throttle_keys);
+    if (!lane) {
+        lane = queue_lane_create(queue, write->next_lane, weight, fairness_key, throttle_count,
+                                 throttle_keys);
+        if (!lane)
+            return NULL;
+        write->next_lane++;
+        lane->stored_weight = ~weight; /* differs, so that K is written */
+    }
+    lane->staged_weight = weight;
+    if (!lane->staged && weight != lane->stored_weight) {
+        lane->staged = true;
+        lane->staged_next = write->lanes;
+        write->lanes = lane;
+    }
+    return lane;
+}
+
+void write_stage_removal(struct write *write, struct lease *lease)
+{
+    struct lease_batch *batch = lease->batch;
+    lease->staged = 1;
+    if (batch && batch->staged_removals++ == 0) {
+        batch->staged_next = write->batches;
+        write->batches = batch;
+    }
+}
+
+void write_undo_removal(struct write *write, struct lease *lease)
+{
+    (void)write;
+    lease->staged = 0;
+    if (lease->batch)
+        lease->batch->staged_removals = 0;
+}
+
+static int put_lane(struct write *write, const struct lane *lane)
+{
+    uint8_t key[RECORD_LANE_KEY_SIZE];
+    struct record_lane record = {
+        .weight = lane->staged_weight,
+        .fairness_key = str_of(lane->key->name, lane->key->name_size),
+        .throttle_count = lane->throttle_count,
+        .throttle_keys = str_of(lane->throttle_keys, lane->throttle_size),
+    };
+    struct buf *value = &write->broker->value;
+    buf_clear(value);
+    record_lane_append(value, &record);
+    if (value->failed)
+        return ENOMEM;
+    record_lane_key(key, lane->id);
+    return queue_db_put(write->local->db, write->txn, str_of(key, sizeof(key)), buf_str(value));
+}
+
+/* The records that follow from all items together: lanes, and batches whose last lease goes. */
+static int put_consequences(struct write *write)
+{
+    int result = 0;
+    for (struct lane *lane = write->lanes; lane && !result; lane = lane->staged_next)
+        if (lane->staged_weight != lane->stored_weight)
+            result = put_lane(write, lane);
+    for (struct lease_batch *batch = write->batches; batch && !result; batch = batch->staged_next) {
+        uint8_t key[RECORD_LEASES_KEY_SIZE];
+        if (batch->staged_removals < batch->remaining)
+            continue;
+        record_leases_key(key, batch->seq);
+        result = queue_db_delete(write->local->db, write->txn, str_of(key, sizeof(key)));
+        if (result == DB_NOTFOUND)
+            result = 0;
+    }
+    return result;
+}
+
+static void undo_lanes(struct write *write)
+{
+    while (write->lanes) {
+        struct lane *lane = write->lanes;
+        write->lanes = lane->staged_next;
+        lane->staged = false;
+        if (lane->id >= write->queue->next_lane) /* made by this transaction */
+            queue_lane_free(write->queue, lane);
+    }
+}
+
+static void publish_lanes(struct write *write)
+{
+    for (struct lane *lane = write->lanes; lane; lane = lane->staged_next) {
+        lane->staged = false;
+        lane->stored_weight = lane->staged_weight;
+        drr_set_weight(&lane->key->drr, lane->staged_weight);
+        queue_lane_update(write->queue, lane, write->monotonic_ms);
+    }
+    write->lanes = NULL;
+}
+
+static void undo(struct write *write, struct write_entry *first, struct write_entry *end)
+{
+    for (struct write_entry *entry = first; entry != end; entry = entry->next) {
+        if (entry->staged)
+            methods[entry->kind]->undo(write, entry);
+        entry->staged = false;
+    }
+    undo_lanes(write);
+    write->batches = NULL;
+}
+
+static void publish(struct write *write, struct write_entry *first, struct write_entry *end)
+{
+    write->queue->next_seq = write->next_seq;
+    write->queue->next_lane = write->next_lane;
+    for (struct lease_batch *batch = write->batches; batch; batch = batch->staged_next)
+        batch->staged_removals = 0;
+    write->batches = NULL;
+    publish_lanes(write);
+    for (struct write_entry *entry = first; entry != end; entry = entry->next)
+        if (entry->staged)
+            methods[entry->kind]->publish(write, entry);
+    queue_wake_waiters(write->queue);
+}
+
+int write_run(struct write *write, struct write_entry *first, struct write_entry *end)
+{
+    int result = env_begin(write->broker->env, &write->txn);
+    if (result)
+        return result;
+    write->next_seq = write->queue->next_seq;
+    write->next_lane = write->queue->next_lane;
+    write->lanes = NULL;
+    write->batches = NULL;
+    bool any = false;
+    for (struct write_entry *entry = first; entry != end && !result; entry = entry->next) {
+        entry->staged = false;
+        result = methods[entry->kind]->stage(write, entry);
+        any = any || entry->staged;
+    }
+    if (!result)
+        result = put_consequences(write);
+    if (result || !any) {
+        int aborted = write->txn->abort(write->txn);
+        undo(write, first, end);
+        return result ? result : aborted;
+    }
+    result = env_commit(write->txn, write->broker->options.commit);
+    if (result)
+        undo(write, first, end);
+    else
+        publish(write, first, end);
+    return result;
+}
+
+/* --- a batch, queue by queue ------------------------------------------------------------------------- */
+
+static void set_status(struct write_entry *first, struct write_entry *end, uint8_t status)
+{
+    for (struct write_entry *entry = first; entry != end; entry = entry->next)
+        methods[entry->kind]->set_status(entry, status);
+}
+
+static void note_long_lock(struct broker *broker, const struct queue *queue, uint64_t began_ms)
+{
+    uint64_t held = time_monotonic_ms() - began_ms;
+    if (held <= LOCK_LONG_MS)
+        return;
+    atomic_fetch_add(&broker->options.zone->locks_held_long, 1);
+    log_write(LOG_DEBUG, "store", "held the lock of queue \"%.*s\" for %llu ms", STR_PRINT(queue->name),
+              (unsigned long long)held);
+}
+
+/* One transaction with its conflicts retried. *result is Berkeley DB's; -1: the end. */
+static int run_locked(struct broker *broker, struct local_queue *local, struct write_entry *first,
+                      struct write_entry *end, int *result)
+{
+    struct queue *queue = local->queue;
+    struct write write = {.broker = broker, .local = local, .queue = queue};
+    *result = broker_open_db(broker, local);
+    if (*result)
+        return broker_is_fatal(*result) ? broker_fail(broker, *result, "open a queue") : 0;
+    if (broker_lock(broker, &queue->lock) != 0)
+        return -1;
+    write.now_ns = time_wall_ns();
+    write.monotonic_ms = time_monotonic_ms();
+    if (atomic_load(&queue->dead)) {
+        for (struct write_entry *entry = first; entry != end; entry = entry->next)
+            methods[entry->kind]->set_status(entry, entry->kind == WRITE_ENQUEUE
+                                                        ? FIBP_QUEUE_NOT_FOUND
+                                                        : FIBP_MESSAGE_NOT_FOUND);
+    } else {
+        int tries = 0;
+        do {
+            *result = write_run(&write, first, end);
+        } while (env_is_conflict(*result) && ++tries < CONFLICTS_MAX);
+    }
+    lock_release(&queue->lock);
+    note_long_lock(broker, queue, write.monotonic_ms);
+    return broker_is_fatal(*result) ? broker_fail(broker, *result, "write to a queue") : 0;
+}
+
+static size_t entry_bytes(const struct write_entry *entry)
+{
+    return entry->kind == WRITE_ENQUEUE ? entry->item.enqueue->record.size : 64;
+}
+
+/* Where the transaction that starts at `first` ends: at a border between operations when that is not too
+ * far, at the limits otherwise. *single: it holds entries of one operation only. */
+static struct write_entry *chunk_end(struct write_entry *first, bool *single)
+{
+    struct write_entry *border = NULL, *entry = first;
+    size_t count = 0, bytes = 0;
+    while (entry && (count == 0 || (count < ENTRIES_MAX && bytes + entry_bytes(entry) <= BYTES_MAX))) {
+        count++;
+        bytes += entry_bytes(entry);
+        if (entry->next && entry->next->operation != entry->operation)
+            border = entry->next;
+        entry = entry->next;
+    }
+    struct write_entry *end = entry && border ? border : entry;
+    *single = true;
+    for (entry = first; entry != end; entry = entry->next)
+        *single = *single && entry->operation == first->operation;
+    return end;
+}
+
+static void log_refusal(const struct local_queue *local, int result)
+{
+    log_write(LOG_ERROR, "store", "write to queue \"%.*s\": %s", STR_PRINT(local->queue->name),
+              db_strerror(result));
+}
+
+/* After a transaction of several operations has failed: each alone. */
+static int run_one_by_one(struct broker *broker, struct local_queue *local, struct write_entry *first,
+                          struct write_entry *end)
+{
+    while (first != end) {
+        struct write_entry *next = first;
+        int result = 0;
+        while (next != end && next->operation == first->operation)
+            next = next->next;
+        if (run_locked(broker, local, first, next, &result) != 0)
+            return -1;
+        if (result) {
+            log_refusal(local, result);
+            set_status(first, next, FIBP_STORAGE_ERROR);
+        }
+        first = next;
+    }
+    return 0;
+}
+
+static int group_execute(struct broker *broker, struct write_group *group)
+{
+    struct write_entry *first = group->first;
+    while (first) {
+        bool single = false;
+        int result = 0;
+        struct write_entry *end = chunk_end(first, &single);
+        if (run_locked(broker, group->local, first, end, &result) != 0)
+            return -1;
+        if (result && single) {
+            log_refusal(group->local, result);
+            set_status(first, end, FIBP_STORAGE_ERROR);
+        } else if (result && run_one_by_one(broker, group->local, first, end) != 0) {
+            return -1;
+        }
+        first = end;
+    }
+    return 0;
+}
+
+struct grouping {
+    struct broker *broker;
+    struct write_group *groups, **last;
+    struct local_queue *recent; /* most frames name one queue: a comparison instead of a search */
+};
+
+/* Adds an item to its queue's group; one whose queue is missing gets `missing` as its status. */
+static int add_entry(struct grouping *grouping, struct write_entry *entry, struct str name,
+                     uint8_t missing)
+{
+    struct broker *broker = grouping->broker;
+    struct local_queue *local = grouping->recent;
+    if (!local || !str_equal(local->queue->name, name)) {
+        if (broker_find(broker, name, &local) != 0)
+            return -1;
+        if (!local) {
+            methods[entry->kind]->set_status(entry, missing);
+            return 0;
+        }
+        grouping->recent = local;
+    }
+    if (!local->group) {
+        struct write_group *group = pool_zalloc(broker->scratch, sizeof(*group));
+        if (!group) {
+            methods[entry->kind]->set_status(entry, FIBP_STORAGE_ERROR);
+            return 0;
+        }
+        group->local = local;
+        group->last = &group->first;
+        *grouping->last = group;
+        grouping->last = &group->next;
+        local->group = group;
+    }
+    *local->group->last = entry;
+    local->group->last = &entry->next;
+    return 0;
+}
+
+static int add_enqueue(struct grouping *grouping, struct operation_enqueue *enqueue)
+{
+    struct write_entry *entries =
+        pool_zalloc(grouping->broker->scratch, enqueue->count * sizeof(*entries));
+    for (uint32_t i = 0; i < enqueue->count; i++) {
+        enqueue->items[i].status = FIBP_STORAGE_ERROR;
+        if (!entries)
+            continue;
+        entries[i].kind = WRITE_ENQUEUE;
+        entries[i].operation = &enqueue->operation;
+        entries[i].item.enqueue = &enqueue->items[i];
+        if (add_entry(grouping, &entries[i], enqueue->items[i].queue, FIBP_QUEUE_NOT_FOUND) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int add_settle(struct grouping *grouping, struct operation_settle *settle, uint8_t kind)
+{
+    struct write_entry *entries =
+        pool_zalloc(grouping->broker->scratch, settle->count * sizeof(*entries));
+    for (uint32_t i = 0; i < settle->count; i++) {
+        struct operation_settle_item *item = &settle->items[i];
+        item->status = item->id_valid ? FIBP_STORAGE_ERROR : FIBP_MESSAGE_NOT_FOUND;
+        if (!entries || !item->id_valid)
+            continue;
+        entries[i].kind = kind;
+        entries[i].operation = &settle->operation;
+        entries[i].item.settle = item;
+        if (add_entry(grouping, &entries[i], item->queue, FIBP_MESSAGE_NOT_FOUND) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int add_operation(struct grouping *grouping, struct operation *operation)
+{
+    operation->status = FIBP_OK;
+    operation->wrote = true;
+    if (operation->kind == OPERATION_ENQUEUE)
+        return add_enqueue(grouping, (struct operation_enqueue *)operation);
+    return add_settle(grouping, (struct operation_settle *)operation,
+                      operation->kind == OPERATION_ACK ? WRITE_ACK : WRITE_RETRY);
+}
+
+int write_execute(struct broker *broker, struct operation *first, struct operation *end)
+{
+    struct grouping grouping = {.broker = broker, .last = &grouping.groups};
+    int status = 0;
+    for (struct operation *operation = first; operation != end && status == 0;
+         operation = operation->next)
+        status = add_operation(&grouping, operation);
+    for (struct write_group *group = grouping.groups; group; group = group->next) {
+        group->local->group = NULL;
+        *group->last = NULL;
+        if (status == 0)
+            status = group_execute(broker, group);
+    }
+    return status;
+}

@@ -1,0 +1,75 @@
+/*
+ * write - enqueue, ack and nack: the transactions of the hot path.
+ *
+ * The items of a batch are grouped by queue. For each queue: its lock, one transaction, all puts and
+ * deletes, commit, then the changes of the zone, unlock. Nothing in the zone that others act on
+ * changes before the commit; what must be noted earlier (new lanes, marks on leases) is undone when the
+ * transaction fails. A failed transaction is tried again one operation at a time, so that an error
+ * hits the operation that it belongs to.
+ */
+#ifndef FILAD_BROKER_WRITE_H
+#define FILAD_BROKER_WRITE_H
+
+#include "broker/broker.h"
+
+/* Executes the ENQUEUE, ACK and NACK operations from `first` up to, not including, `end`. */
+int write_execute(struct broker *broker, struct operation *first, struct operation *end)
+    __attribute__((warn_unused_result));
+
+/* --- between the files of the hot path ------------------------------------------------------------ */
+
+enum write_kind { WRITE_ENQUEUE, WRITE_ACK, WRITE_RETRY, WRITE_KINDS };
+
+/* One item on its way through a transaction. */
+struct write_entry {
+    struct write_entry *next;
+    struct operation *operation; /* NULL for the keeper's retries */
+    union {
+        struct operation_enqueue_item *enqueue;
+        struct operation_settle_item *settle;
+    } item;
+    uint8_t kind;        /* enum write_kind */
+    bool staged;         /* its records are in the transaction */
+    struct lane *lane;   /* enqueue */
+    struct lease *lease; /* ack, retry: the one that ends; NULL for a second ack of one frame */
+    uint64_t seq;        /* enqueue, retry: the new position */
+};
+
+/* A transaction on one queue. */
+struct write {
+    struct broker *broker;
+    struct local_queue *local;
+    struct queue *queue;
+    DB_TXN *txn;
+    uint64_t now_ns;             /* wall clock, one reading */
+    uint64_t monotonic_ms;
+    uint64_t next_seq, next_lane; /* the queue's, not yet published */
+    struct lane *lanes;          /* staged: K to be written */
+    struct lease_batch *batches; /* staged: fewer leases, perhaps none left */
+};
+
+/* How one kind of item is written. `stage` puts its records into the transaction (0, or Berkeley DB's
+ * value; an item that cannot be done for a reason of its own gets its status and stays unstaged),
+ * `undo` takes back what stage noted in the zone, `publish` makes it visible after the commit. */
+struct write_method {
+    int (*stage)(struct write *write, struct write_entry *entry);
+    void (*undo)(struct write *write, struct write_entry *entry);
+    void (*publish)(struct write *write, struct write_entry *entry);
+    void (*set_status)(struct write_entry *entry, uint8_t status);
+};
+
+extern const struct write_method write_enqueue, write_ack, write_retry;
+
+/* Runs the entries, at most ENV_MAX_RECORDS / 4 of them, in one transaction under the queue's lock,
+ * which the caller holds. Berkeley DB's value; after anything but 0 nothing has changed. */
+int write_run(struct write *write, struct write_entry *first, struct write_entry *end)
+    __attribute__((warn_unused_result));
+
+/* The lane for a fairness key and throttle set, made (staged) when missing; NULL: the zone is full. */
+struct lane *write_stage_lane(struct write *write, struct str fairness_key, uint32_t weight,
+                              uint16_t throttle_count, struct str throttle_keys);
+/* Notes that a lease leaves its batch. */
+void write_stage_removal(struct write *write, struct lease *lease);
+void write_undo_removal(struct write *write, struct lease *lease);
+
+#endif
