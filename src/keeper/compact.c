@@ -1,0 +1,77 @@
+/* compact - a queue that was drained gives its pages back to the file system */
+#include "keeper/maintenance.h"
+#include "os/log.h"
+
+#define STEP_PAGES 8
+#define WORTH_MESSAGES 1000 /* acked since the last time */
+
+/* The next empty queue from which much has gone; NULL when there is none. */
+static struct queue *find_queue(struct maintenance *maintenance)
+{
+    struct scheduler *scheduler = maintenance->broker->scheduler;
+    for (uint32_t i = 0; i < ZONE_QUEUES; i++) {
+        struct queue *queue = atomic_load_explicit(&scheduler->queues[i], memory_order_relaxed);
+        if (!queue || atomic_load(&queue->dead))
+            continue;
+        if (queue->counters.acked < maintenance->compacted[i])
+            maintenance->compacted[i] = 0; /* another queue has this place now */
+        if (queue->ready == 0 && queue->leased == 0 && queue->scan.done &&
+            queue->counters.acked - maintenance->compacted[i] >= WORTH_MESSAGES)
+            return queue;
+    }
+    return NULL;
+}
+
+static struct queue *current_queue(struct maintenance *maintenance)
+{
+    struct scheduler *scheduler = maintenance->broker->scheduler;
+    if (maintenance->compact_index < ZONE_QUEUES) {
+        struct queue *queue = atomic_load(&scheduler->queues[maintenance->compact_index]);
+        if (queue && queue->id == maintenance->compact_id && !atomic_load(&queue->dead))
+            return queue;
+    }
+    buf_clear(&maintenance->compact_position);
+    struct queue *queue = find_queue(maintenance);
+    maintenance->compact_index = queue ? queue->index : ZONE_QUEUES;
+    maintenance->compact_id = queue ? queue->id : 0;
+    return queue;
+}
+
+static int compact_locked(struct maintenance *maintenance, struct local_queue *local, bool *more)
+{
+    struct broker *broker = maintenance->broker;
+    int result = queue_db_compact(local->db, NULL, STEP_PAGES, &maintenance->compact_position, more);
+    if (env_is_conflict(result)) {
+        *more = true;
+        return 0;
+    }
+    if (result)
+        log_write(LOG_WARN, "store", "compact queue \"%.*s\": %s", STR_PRINT(local->queue->name),
+                  db_strerror(result));
+    return broker_is_fatal(result) ? broker_fail(broker, result, "compact a queue") : 0;
+}
+
+int compact_step(struct maintenance *maintenance)
+{
+    struct broker *broker = maintenance->broker;
+    struct local_queue *local = NULL;
+    bool more = false;
+    struct queue *queue = current_queue(maintenance);
+    if (!queue)
+        return 0;
+    if (broker_local(broker, queue, &local) != 0)
+        return -1;
+    int result = broker_open_db(broker, local);
+    if (result)
+        return broker_fail(broker, result, "compact a queue");
+    if (broker_lock(broker, &queue->lock) != 0)
+        return -1;
+    int status = compact_locked(maintenance, local, &more);
+    maintenance->compacted[queue->index] = queue->counters.acked;
+    lock_release(&queue->lock);
+    if (status != 0)
+        return -1;
+    if (!more)
+        maintenance->compact_index = ZONE_QUEUES;
+    return 1;
+}

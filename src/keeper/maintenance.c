@@ -1,0 +1,87 @@
+#include "keeper/maintenance.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "os/log.h"
+#include "os/time.h"
+#include "store/space.h"
+
+#define SECOND_MS 1000
+#define CLEAN_PERCENT 20 /* of the cache, so that puts need not write pages themselves */
+
+int maintenance_init(struct maintenance *maintenance, struct broker *broker, const struct conf *conf,
+                     struct err *err)
+{
+    memset(maintenance, 0, sizeof(*maintenance));
+    maintenance->broker = broker;
+    maintenance->conf = conf;
+    maintenance->reserve = space_reserve(conf->store.reserve, conf->store.checkpoint.bytes);
+    maintenance->last_checkpoint_ms = time_monotonic_ms();
+    maintenance->compact_index = ZONE_QUEUES;
+    list_init(&maintenance->doomed);
+    buf_init(&maintenance->compact_position, 0);
+    maintenance->compacted = calloc(ZONE_QUEUES, sizeof(*maintenance->compacted));
+    return maintenance->compacted ? 0 : err_set_errno(err, ENOMEM, "start maintenance");
+}
+
+void maintenance_free(struct maintenance *maintenance)
+{
+    count_abandon(maintenance);
+    purge_abandon(maintenance);
+    buf_free(&maintenance->compact_position);
+    free(maintenance->compacted);
+}
+
+static void watch_space(struct maintenance *maintenance)
+{
+    struct scheduler *scheduler = maintenance->broker->scheduler;
+    const char *path = maintenance->conf->store.path;
+    bool low = !space_restore(path, maintenance->reserve) ||
+               space_is_low(path, maintenance->reserve);
+    if (low == (atomic_load(&scheduler->space_low) != 0))
+        return;
+    atomic_store(&scheduler->space_low, low);
+    log_write(low ? LOG_ERROR : LOG_NOTICE, "store",
+              low ? "the disk under %s is nearly full: new messages and queues are refused until "
+                    "there is room"
+                  : "the disk under %s has room again: new messages are taken",
+              path);
+}
+
+static int checkpoint(struct maintenance *maintenance, uint64_t now_ms)
+{
+    const struct conf *conf = maintenance->conf;
+    struct env *env = maintenance->broker->env;
+    bool due = now_ms - maintenance->last_checkpoint_ms >= conf->store.checkpoint.interval_ms;
+    int result = env_checkpoint(env, due ? 0 : conf->store.checkpoint.bytes, false);
+    if (due)
+        maintenance->last_checkpoint_ms = now_ms;
+    if (result) /* its sync may be what failed: the log behind it cannot be trusted any more */
+        return broker_fail(maintenance->broker, result, "write a checkpoint");
+    int written = 0;
+    result = env->db->memp_trickle(env->db, CLEAN_PERCENT, &written);
+    if (result && broker_is_fatal(result))
+        return broker_fail(maintenance->broker, result, "clean pages of the cache");
+    return 0;
+}
+
+int maintenance_step(struct maintenance *maintenance, uint64_t now_ms, uint64_t *wait_ms)
+{
+    int counting = count_step(maintenance), compacting = 0;
+    if (counting < 0)
+        return -1;
+    if (now_ms >= maintenance->next_second_ms) {
+        maintenance->next_second_ms = now_ms + SECOND_MS;
+        watch_space(maintenance);
+        if (broker_refresh(maintenance->broker) != 0 || purge_step(maintenance) != 0 ||
+            checkpoint(maintenance, now_ms) != 0)
+            return -1;
+    }
+    if (!counting)
+        compacting = compact_step(maintenance);
+    if (compacting < 0)
+        return -1;
+    *wait_ms = maintenance->next_second_ms > now_ms ? maintenance->next_second_ms - now_ms : 0;
+    return counting || compacting;
+}

@@ -1,0 +1,109 @@
+/* purge - deleted queues: the zone's side once every process has let go, then the file, then the id */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "keeper/maintenance.h"
+#include "os/log.h"
+
+struct doomed {
+    struct list link; /* in maintenance.doomed */
+    uint64_t id;
+};
+
+static int add_doomed(struct maintenance *maintenance, uint64_t id)
+{
+    struct doomed *doomed = calloc(1, sizeof(*doomed));
+    if (!doomed)
+        return -1;
+    doomed->id = id;
+    list_append(&maintenance->doomed, &doomed->link);
+    return 0;
+}
+
+void purge_abandon(struct maintenance *maintenance)
+{
+    LIST_EACH_SAFE(&maintenance->doomed, entry)
+    {
+        list_remove(entry);
+        free(CONTAINER_OF(entry, struct doomed, link));
+    }
+}
+
+/* Whether the zone still holds this id, that is: whether somebody may have its file open. */
+static bool held(const struct scheduler *scheduler, uint64_t id)
+{
+    LIST_EACH(&scheduler->dead, entry)
+    {
+        if (CONTAINER_OF(entry, struct queue, dead_link)->id == id)
+            return true;
+    }
+    return false;
+}
+
+struct visit {
+    struct maintenance *maintenance;
+    const struct scheduler *scheduler;
+};
+
+static int visit_dead(void *context, uint64_t id, struct err *err)
+{
+    struct visit *visit = context;
+    if (held(visit->scheduler, id))
+        return 0;
+    return add_doomed(visit->maintenance, id) == 0 ? 0 : err_set_errno(err, ENOMEM, "purge queues");
+}
+
+static void freed(void *context, uint64_t id)
+{
+    (void)context;
+    (void)id; /* the catalog's dead ids are what the files are removed by */
+}
+
+/* 0 also when the file is in use still: it is tried again. */
+static int remove_file(struct maintenance *maintenance, uint64_t id)
+{
+    struct broker *broker = maintenance->broker;
+    DB_TXN *txn = NULL;
+    int result = queue_db_remove(broker->env, id);
+    if (env_is_conflict(result))
+        return 0;
+    if (result) {
+        log_write(LOG_WARN, "store", "remove queues/%llu.db: %s", (unsigned long long)id,
+                  db_strerror(result));
+        return broker_is_fatal(result) ? broker_fail(broker, result, "remove a queue's file") : 0;
+    }
+    result = env_begin(broker->env, &txn);
+    if (!result && (result = catalog_forget_dead(broker->catalog, txn, id)) != 0)
+        (void)txn->abort(txn);
+    else if (!result)
+        result = env_commit(txn, ENV_COMMIT_MEMORY);
+    if (!result)
+        log_write(LOG_INFO, "store", "removed the file of deleted queue %llu",
+                  (unsigned long long)id);
+    return broker_is_fatal(result) ? broker_fail(broker, result, "forget a deleted queue") : 0;
+}
+
+int purge_step(struct maintenance *maintenance)
+{
+    struct broker *broker = maintenance->broker;
+    struct scheduler *scheduler = broker->scheduler;
+    struct visit visit = {.maintenance = maintenance, .scheduler = scheduler};
+    struct err err = {0};
+    if (broker_lock(broker, &scheduler->catalog_lock) != 0)
+        return -1;
+    scheduler_reap(scheduler, freed, NULL);
+    int status = catalog_each_dead(broker->catalog, visit_dead, &visit, &err);
+    lock_release(&scheduler->catalog_lock);
+    if (status != 0) {
+        broker->failure = err;
+        return -1;
+    }
+    LIST_EACH_SAFE(&maintenance->doomed, entry)
+    {
+        uint64_t id = CONTAINER_OF(entry, struct doomed, link)->id;
+        if (remove_file(maintenance, id) != 0)
+            return -1;
+    }
+    purge_abandon(maintenance);
+    return 0;
+}
