@@ -1,0 +1,12 @@
+/* Commands of fila that this build knows by name only. */
+#include "cli/cli.h"
+
+const struct args_command cli_absent_commands[] = {
+    {"config set", "", 0, 0, "", NULL, NULL},   {"config get", "", 0, 0, "", NULL, NULL},
+    {"config list", "", 0, 0, "", NULL, NULL},  {"config", "", 0, 0, "", NULL, NULL},
+    {"redrive", "", 0, 0, "", NULL, NULL},      {"auth create", "", 0, 0, "", NULL, NULL},
+    {"auth revoke", "", 0, 0, "", NULL, NULL},  {"auth list", "", 0, 0, "", NULL, NULL},
+    {"auth acl set", "", 0, 0, "", NULL, NULL}, {"auth acl get", "", 0, 0, "", NULL, NULL},
+    {"auth", "", 0, 0, "", NULL, NULL},         {"top", "", 0, 0, "", NULL, NULL},
+    {NULL, NULL, 0, 0, NULL, NULL, NULL},
+};

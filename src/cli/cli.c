@@ -1,0 +1,45 @@
+#include "cli/cli.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+const struct args_command *const cli_commands[] = {
+    cli_queue_commands,  cli_enqueue_commands, cli_consume_commands,
+    cli_settle_commands, cli_absent_commands,  NULL,
+};
+
+bool cli_connect(struct cli *cli)
+{
+    struct fila_options options;
+    fila_options_init(&options);
+    options.address = cli->address;
+    cli->client = fila_connect(&options, &cli->error);
+    if (cli->client)
+        return true;
+    fprintf(stderr, "fila: %s\n", cli->error.text); /* it names the address */
+    return false;
+}
+
+int cli_failed(struct cli *cli, const char *format, ...)
+{
+    va_list args;
+    /* So that the lines come in the order in which things happened. */
+    fflush(stdout);
+    fputs("fila: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, ": %s\n", cli->error.text);
+    return CLI_REFUSED;
+}
+
+int cli_misused(const char *format, ...)
+{
+    va_list args;
+    fputs("fila: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    return CLI_USAGE;
+}
