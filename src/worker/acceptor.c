@@ -1,0 +1,261 @@
+#include "worker/acceptor.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "os/log.h"
+#include "os/sock.h"
+
+#define ACCEPTOR_PER_TICK 64
+#define ACCEPTOR_AWAY_MIN_MS 5u   /* first look after leaving accepting to others, then twice ... */
+#define ACCEPTOR_AWAY_MAX_MS 100u /* ... as long each time up to this */
+#define ACCEPTOR_PATIENCE_MS 500u /* a full worker waits so long for another one to take a connection */
+
+enum acceptor_choice {
+    ACCEPTOR_TAKE,
+    ACCEPTOR_LEAVE,  /* others have fewer connections */
+    ACCEPTOR_FULL,   /* no room here, but elsewhere */
+    ACCEPTOR_REFUSE, /* no room anywhere */
+};
+
+struct acceptor_listener {
+    struct loop_watch watch;
+    struct acceptor *acceptor;
+};
+
+struct acceptor {
+    struct loop *loop;
+    struct sessions *sessions;
+    struct zone *zone;
+    unsigned slot;
+    struct loop_hook hook;
+    struct loop_timer timer;  /* while away */
+    bool stopped;
+    bool away;                /* the listeners are not watched */
+    uint64_t away_ms;         /* until the next look */
+    uint32_t away_count;      /* connections at the time of leaving */
+    uint64_t unwanted_since_ms; /* a connection waits that a full worker does not take; 0: none */
+    unsigned left;            /* connections that may be taken in this tick */
+    size_t count;
+    struct acceptor_listener listeners[];
+};
+
+static void acceptor_publish(struct acceptor *acceptor)
+{
+    struct zone_slot *slot = &acceptor->zone->slots[acceptor->slot];
+
+    if (atomic_load_explicit(&slot->connections, memory_order_relaxed) !=
+        acceptor->sessions->count)
+        atomic_store(&slot->connections, acceptor->sessions->count);
+}
+
+/* Whether this worker should take the next connection. With few connections half of one above the
+ * mean is allowed, so that somebody always takes the first. */
+static enum acceptor_choice acceptor_choose(const struct acceptor *acceptor)
+{
+    uint64_t mine = acceptor->sessions->count, max = acceptor->sessions->conf->worker_connections;
+    uint64_t workers = 0, total = 0;
+    bool room_elsewhere = false;
+
+    for (unsigned i = 0; i < ZONE_WORKERS; i++) {
+        struct zone_slot *slot = &acceptor->zone->slots[i];
+
+        if (!atomic_load_explicit(&slot->accepting, memory_order_relaxed))
+            continue;
+        uint64_t connections = i == acceptor->slot
+                                   ? mine
+                                   : atomic_load_explicit(&slot->connections, memory_order_relaxed);
+        workers++;
+        total += connections;
+        room_elsewhere = room_elsewhere || connections < max;
+    }
+    if (mine >= max)
+        return room_elsewhere ? ACCEPTOR_FULL : ACCEPTOR_REFUSE;
+    uint64_t margin = total / 8 > workers / 2 ? total / 8 : workers / 2;
+    return mine * workers > total + margin ? ACCEPTOR_LEAVE : ACCEPTOR_TAKE;
+}
+
+static void acceptor_go_away(struct acceptor *acceptor, uint64_t delay_ms)
+{
+    acceptor->away = true;
+    acceptor->away_ms = delay_ms;
+    acceptor->away_count = acceptor->sessions->count;
+    for (size_t i = 0; i < acceptor->count; i++)
+        loop_unwatch(acceptor->loop, &acceptor->listeners[i].watch);
+    loop_timer_set(acceptor->loop, &acceptor->timer, delay_ms);
+}
+
+static int acceptor_return(struct acceptor *acceptor, struct err *err)
+{
+    for (size_t i = 0; i < acceptor->count; i++)
+        if (loop_watch(acceptor->loop, &acceptor->listeners[i].watch,
+                       (uint32_t)EPOLLIN | (uint32_t)EPOLLEXCLUSIVE, err) < 0)
+            return -1;
+    acceptor->away = false;
+    acceptor->unwanted_since_ms = 0;
+    loop_timer_cancel(acceptor->loop, &acceptor->timer);
+    return 0;
+}
+
+/* Takes one connection. False when there is none, or when it cannot be had now. */
+static bool acceptor_take(struct acceptor *acceptor, int listener, bool refuse)
+{
+    int fd = sock_accept(listener, NULL, NULL);
+
+    if (fd < 0) {
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            return false;
+        log_errno(LOG_ERROR, "worker", errno, "accept a connection");
+        acceptor_go_away(acceptor, ACCEPTOR_AWAY_MAX_MS);
+        return false;
+    }
+    sock_set_nodelay(fd);
+    acceptor->left--;
+    acceptor->unwanted_since_ms = 0;
+    if (refuse)
+        sessions_refuse(acceptor->sessions, fd);
+    else
+        sessions_add(acceptor->sessions, fd);
+    acceptor_publish(acceptor);
+    return true;
+}
+
+static void acceptor_ready(struct loop_watch *watch, uint32_t events)
+{
+    struct acceptor *acceptor = CONTAINER_OF(watch, struct acceptor_listener, watch)->acceptor;
+
+    (void)events;
+    while (acceptor->left > 0 && !acceptor->away) {
+        enum acceptor_choice choice = acceptor_choose(acceptor);
+
+        if (choice == ACCEPTOR_LEAVE || choice == ACCEPTOR_FULL)
+            acceptor_go_away(acceptor, ACCEPTOR_AWAY_MIN_MS);
+        else if (!acceptor_take(acceptor, watch->fd, choice == ACCEPTOR_REFUSE))
+            return;
+    }
+}
+
+/* The next listener with a connection waiting, or -1. */
+static int acceptor_pending(const struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->count; i++) {
+        struct pollfd item = {.fd = acceptor->listeners[i].watch.fd, .events = POLLIN};
+
+        if (poll(&item, 1, 0) > 0)
+            return item.fd;
+    }
+    return -1;
+}
+
+/* A full worker takes a connection only when nobody else has for long. */
+static bool acceptor_is_patient(struct acceptor *acceptor)
+{
+    uint64_t now = loop_now_ms(acceptor->loop);
+
+    if (acceptor->unwanted_since_ms == 0)
+        acceptor->unwanted_since_ms = now;
+    return now - acceptor->unwanted_since_ms < ACCEPTOR_PATIENCE_MS;
+}
+
+/* While away. The kernel wakes one worker for a connection, and it may have been this one just before
+ * it left; so what still waits now is for nobody else to notice. */
+static void acceptor_look(struct loop_timer *timer)
+{
+    struct acceptor *acceptor = CONTAINER_OF(timer, struct acceptor, timer);
+    enum acceptor_choice choice = acceptor_choose(acceptor);
+    uint64_t next_ms = acceptor->away_ms * 2;
+    int pending;
+    struct err err;
+
+    if (choice == ACCEPTOR_TAKE || choice == ACCEPTOR_REFUSE) {
+        if (acceptor_return(acceptor, &err) == 0)
+            return;
+        log_write(LOG_ERROR, "worker", "%s", err.text);
+        acceptor_go_away(acceptor, ACCEPTOR_AWAY_MAX_MS);
+        return;
+    }
+    pending = acceptor_pending(acceptor);
+    if (pending < 0) {
+        acceptor->unwanted_since_ms = 0;
+    } else if (choice == ACCEPTOR_LEAVE || !acceptor_is_patient(acceptor)) {
+        if (acceptor_take(acceptor, pending, choice == ACCEPTOR_FULL))
+            next_ms = ACCEPTOR_AWAY_MIN_MS;
+    } else {
+        next_ms = ACCEPTOR_AWAY_MIN_MS;
+    }
+    acceptor->away_ms = next_ms < ACCEPTOR_AWAY_MAX_MS ? next_ms : ACCEPTOR_AWAY_MAX_MS;
+    loop_timer_set(acceptor->loop, &acceptor->timer, acceptor->away_ms);
+}
+
+static void acceptor_turn(struct loop_hook *hook)
+{
+    struct acceptor *acceptor = CONTAINER_OF(hook, struct acceptor, hook);
+
+    acceptor->left = ACCEPTOR_PER_TICK;
+    acceptor_publish(acceptor);
+    if (acceptor->away && !acceptor->stopped &&
+        acceptor->sessions->count < acceptor->away_count) {
+        acceptor->away_count = acceptor->sessions->count;
+        loop_timer_set(acceptor->loop, &acceptor->timer, 0);
+    }
+}
+
+struct acceptor *acceptor_create(struct loop *loop, struct sessions *sessions, struct zone *zone,
+                                 unsigned slot, const int *listeners, size_t count,
+                                 struct err *err)
+{
+    struct acceptor *acceptor =
+        calloc(1, sizeof(*acceptor) + count * sizeof(acceptor->listeners[0]));
+
+    if (!acceptor) {
+        err_set(err, ENOMEM, "out of memory for listeners");
+        return NULL;
+    }
+    acceptor->loop = loop;
+    acceptor->sessions = sessions;
+    acceptor->zone = zone;
+    acceptor->slot = slot;
+    acceptor->hook.run = acceptor_turn;
+    acceptor->timer.expired = acceptor_look;
+    acceptor->left = ACCEPTOR_PER_TICK;
+    acceptor->count = count;
+    for (size_t i = 0; i < count; i++)
+        acceptor->listeners[i] = (struct acceptor_listener){
+            .watch = {.fd = listeners[i], .ready = acceptor_ready}, .acceptor = acceptor};
+    if (acceptor_return(acceptor, err) < 0) {
+        for (size_t i = 0; i < count; i++)
+            loop_unwatch(loop, &acceptor->listeners[i].watch);
+        free(acceptor);
+        return NULL;
+    }
+    loop_hook_add(loop, &acceptor->hook);
+    acceptor_publish(acceptor);
+    atomic_store(&zone->slots[slot].accepting, 1);
+    return acceptor;
+}
+
+void acceptor_stop(struct acceptor *acceptor)
+{
+    if (acceptor->stopped)
+        return;
+    acceptor->stopped = true;
+    atomic_store(&acceptor->zone->slots[acceptor->slot].accepting, 0);
+    loop_timer_cancel(acceptor->loop, &acceptor->timer);
+    for (size_t i = 0; i < acceptor->count; i++) {
+        loop_unwatch(acceptor->loop, &acceptor->listeners[i].watch);
+        close(acceptor->listeners[i].watch.fd);
+    }
+    acceptor->count = 0;
+}
+
+void acceptor_destroy(struct acceptor *acceptor)
+{
+    if (!acceptor)
+        return;
+    acceptor_stop(acceptor);
+    loop_hook_remove(acceptor->loop, &acceptor->hook);
+    free(acceptor);
+}

@@ -1,0 +1,145 @@
+#include "worker/delivery.h"
+
+#include <stdlib.h>
+
+#include "core/buf.h"
+#include "fibp/framed.h"
+#include "worker/subscriber.h"
+
+/* ---- encoding, on the store thread ---- */
+
+static void delivery_framed_begin(const struct subscription *subscription, struct buf *out)
+{
+    (void)framed_delivery_begin(out, subscription->request_id);
+}
+
+static void delivery_framed_add(const struct subscription *subscription, struct buf *out,
+                                const struct delivery_message *message)
+{
+    struct framed_delivery_item item = {
+        .id = message->id,
+        .queue = message->queue,
+        .record = message->record,
+        .fairness_key = message->fairness_key,
+        .weight = message->weight,
+        .throttle_keys = message->throttle_keys,
+        .throttle_key_count = message->throttle_count,
+        .attempt = message->attempt,
+        .enqueued_ms = message->enqueued_ms,
+        .leased_ms = message->leased_ms,
+    };
+
+    (void)subscription;
+    if (framed_delivery_add(out, &item) < 0)
+        out->failed = true;
+}
+
+static void delivery_framed_end(const struct subscription *subscription, struct buf *out,
+                                uint32_t count)
+{
+    const struct subscriber *subscriber =
+        CONTAINER_OF(subscription, const struct subscriber, subscription);
+
+    if (out->failed || framed_delivery_end(out, 0, count, subscriber->max_frame_size) < 0)
+        out->failed = true;
+}
+
+const struct delivery_encoder delivery_framed = {
+    .begin = delivery_framed_begin,
+    .add = delivery_framed_add,
+    .end = delivery_framed_end,
+};
+
+/* ---- sending, on the loop thread ---- */
+
+/* A delivery in the output of a connection. */
+struct delivery_piece {
+    struct conn_piece piece;
+    struct list list; /* in session->deliveries */
+    struct session *session;
+    struct operation_delivery *delivery;
+    const struct subscription *subscription; /* only to be compared */
+};
+
+/* Notes that a delivery is not on its way to the socket any more. */
+static void delivery_leave(struct session *session, const struct operation_delivery *delivery)
+{
+    atomic_fetch_sub(&session->window.queued, delivery->size);
+    session_touch(session);
+}
+
+/* Nothing of it was sent: its leases go back to the head of their lanes. */
+static void delivery_return(struct session *session, struct operation_delivery *delivery)
+{
+    delivery_leave(session, delivery);
+    delivery->operation.kind = OPERATION_RETURN;
+    sessions_submit(session->sessions, &delivery->operation);
+}
+
+static void delivery_done(struct conn_piece *piece)
+{
+    struct delivery_piece *queued = CONTAINER_OF(piece, struct delivery_piece, piece);
+
+    list_remove(&queued->list);
+    if (piece->sent == 0) {
+        delivery_return(queued->session, queued->delivery);
+    } else {
+        delivery_leave(queued->session, queued->delivery);
+        operation_free(&queued->delivery->operation);
+    }
+    free(queued);
+}
+
+void delivery_arrived(struct operation_delivery *delivery)
+{
+    struct subscription *subscription = delivery->subscription;
+    struct session *session = subscription->owner;
+    struct delivery_piece *queued;
+
+    if (subscription->ended || session->state >= SESSION_FINISHING || delivery->size == 0) {
+        delivery_return(session, delivery);
+        return;
+    }
+    queued = malloc(sizeof(*queued));
+    if (!queued) {
+        delivery_return(session, delivery);
+        return;
+    }
+    *queued = (struct delivery_piece){
+        .piece = {.data = delivery->frame, .size = delivery->size, .done = delivery_done},
+        .session = session,
+        .delivery = delivery,
+        .subscription = subscription,
+    };
+    if (conn_send(&session->conn, &queued->piece) < 0) {
+        free(queued);
+        delivery_return(session, delivery);
+        return;
+    }
+    list_append(&session->deliveries, &queued->list);
+    session_touch(session);
+}
+
+void delivery_recall(const struct subscription *subscription)
+{
+    struct session *session = subscription->owner;
+
+    LIST_EACH_SAFE(&session->deliveries, entry) {
+        struct delivery_piece *queued = CONTAINER_OF(entry, struct delivery_piece, list);
+
+        if (queued->subscription == subscription &&
+            conn_take_back(&session->conn, &queued->piece))
+            delivery_done(&queued->piece);
+    }
+}
+
+void delivery_relieve(struct session *session)
+{
+    struct delivery_window *window = &session->window;
+
+    if (!atomic_load(&window->paused) || atomic_load(&window->queued) >= window->limit / 2)
+        return;
+    atomic_store(&window->paused, 0);
+    if (subscriber_announce_room(session) < 0)
+        session_close(session, "no memory to go on with deliveries");
+}

@@ -1,0 +1,131 @@
+/*
+ * session - one client connection: its states, limits and timers. What its bytes mean is the business
+ * of a dialect; the first one recognises the others from the first bytes.
+ *
+ * A session is closed when its connection is; it lives on until every operation that refers to it is
+ * back.
+ */
+#ifndef FILAD_WORKER_SESSION_H
+#define FILAD_WORKER_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "broker/operation.h"
+#include "core/list.h"
+#include "event/chunk.h"
+#include "event/conn.h"
+#include "event/loop.h"
+#include "fibp/status.h"
+#include "worker/sessions.h"
+
+#define SESSION_MAGIC 0x73657373u
+
+/* Beyond these nothing more is read from the connection until half of it is left. */
+#define SESSION_OUTSTANDING_MAX 1000u
+#define SESSION_BYTES_MAX (32u << 20)  /* request bytes and operations under way */
+#define SESSION_ANSWERS_MAX (4u << 20) /* answers not yet in the socket */
+
+#define SESSION_LARGE_FRAME 65536u /* a frame above it needs a reservation to arrive */
+#define SESSION_FINISH_MS 5000u    /* a session that ends has so long to get rid of its answers ... */
+#define SESSION_LINGER_MS 1000u    /* ... and so long for the peer to close after them */
+
+enum session_state {
+    SESSION_NEW,       /* before the end of the handshake */
+    SESSION_OPEN,
+    SESSION_DRAINING,  /* takes what has arrived in part, then finishes */
+    SESSION_FINISHING, /* takes nothing more; answers what is under way */
+    SESSION_LINGERING, /* everything is sent; waits for the peer to close */
+    SESSION_CLOSED,
+};
+
+enum session_take {
+    SESSION_TAKEN, /* look again: there may be more */
+    SESSION_MORE,  /* session->wanted bytes are needed before it can go on */
+};
+
+struct session;
+
+struct session_dialect {
+    /* Handles what stands at the start of the input. */
+    enum session_take (*take)(struct session *session);
+    /* Appends an answer that says no. `text` empty: the status' own words. */
+    void (*error)(struct session *session, uint32_t request_id, enum fibp_status status,
+                  struct str text);
+    void (*ping)(struct session *session);     /* appends a sign of life that the peer answers */
+    void (*farewell)(struct session *session); /* appends what says that the server leaves */
+};
+
+struct session_skip;
+
+struct session {
+    uint32_t magic;
+    uint8_t state; /* enum session_state */
+    bool paused;   /* not reading because of a limit */
+    bool full;     /* the limit is this session's */
+    bool eof;      /* the peer sends nothing more */
+    bool farewell; /* say it before closing */
+    bool pinged;   /* nothing arrived since our last Ping */
+    bool extra;    /* only here to be refused: not counted */
+    struct sessions *sessions;
+    const struct session_dialect *dialect;
+    struct list list;  /* in sessions->all */
+    struct list dirty; /* in sessions->dirty */
+    struct list hold;  /* in sessions->held, resuming or waiting; later in dead */
+    struct conn conn;
+    struct loop_timer timer; /* handshake, keepalive or the end, by state */
+    uint64_t last_traffic_ms;
+    uint64_t pinged_ms;
+    size_t wanted;     /* bytes that the frame at the start of the input takes, as far as known */
+    uint64_t reserved; /* of sessions->large */
+    struct chunk_account account;
+    uint32_t outstanding; /* operations submitted and not back */
+    struct list subscribers;
+    uint32_t subscriber_count;
+    struct list deliveries; /* queued on the connection */
+    struct delivery_window window;
+    struct session_skip *skips; /* framed: continued requests that are being passed over; owned */
+    uint32_t skip_count;
+};
+
+/* Takes the socket in any case. */
+void session_create(struct sessions *sessions, int fd, bool refuse);
+
+/* Appends to the chain of this tick; the answer comes back through request_back. */
+void session_submit(struct session *session, struct operation *operation);
+/* To be called when one is back: goes on reading, ends, or is freed, as is due. */
+void session_settle(struct session *session);
+
+/* The buffer for answers; it will be sent at the end of the tick. */
+struct buf *session_answers(struct session *session);
+/* To be called when something was queued or has to be looked at before the tick ends. */
+void session_touch(struct session *session);
+/* Ends the session when an answer could not be made: for the result of encoders. */
+void session_check(struct session *session, int result);
+
+/* Takes no more from the peer, answers what is under way, and closes. */
+void session_finish(struct session *session);
+/* An Error that ends the session. */
+void session_fail(struct session *session, uint32_t request_id, enum fibp_status status,
+                  struct str text);
+/* Ends in good order, with a farewell. */
+void session_drain(struct session *session);
+/* Closes now. `reason` is for the log at debug level. */
+void session_close(struct session *session, const char *reason);
+
+/* The handshake is done. */
+void session_opened(struct session *session);
+
+/* What the turn of the tick does with a dirty, a resumed and a dead session. */
+void session_flush(struct session *session);
+void session_resume(struct session *session);
+void session_free(struct session *session);
+
+/* True when the peer can still be told something. */
+static inline bool session_is_live(const struct session *session)
+{
+    return session->state < SESSION_LINGERING;
+}
+
+#endif

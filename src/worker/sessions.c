@@ -1,0 +1,258 @@
+#include "worker/sessions.h"
+
+#include <unistd.h>
+
+#include "os/time.h"
+#include "worker/delivery.h"
+#include "worker/request.h"
+#include "worker/session.h"
+#include "worker/subscriber.h"
+
+#define SESSIONS_REFUSED_MAX 256u /* connections over the limit that hear why, at once */
+
+static struct session *sessions_first(struct list *list, size_t offset)
+{
+    return (void *)((char *)list->next - offset);
+}
+
+#define SESSIONS_FIRST(head, member) sessions_first(head, offsetof(struct session, member))
+
+/* ---- limits of the worker ---- */
+
+bool sessions_full(struct sessions *sessions)
+{
+    if (sessions->outstanding >= SESSIONS_OUTSTANDING_MAX ||
+        sessions->account.bytes >= SESSIONS_BYTES_MAX)
+        sessions->full = true;
+    return sessions->full;
+}
+
+static void sessions_relieve(struct sessions *sessions)
+{
+    if (!sessions->full || sessions->outstanding > SESSIONS_OUTSTANDING_MAX / 2 ||
+        sessions->account.bytes > SESSIONS_BYTES_MAX / 2)
+        return;
+    sessions->full = false;
+    list_splice(&sessions->resuming, &sessions->held);
+}
+
+/* Gives room to those that wait for it, first come first served. */
+static void sessions_admit(struct sessions *sessions)
+{
+    while (!list_empty(&sessions->waiting)) {
+        struct session *session = SESSIONS_FIRST(&sessions->waiting, hold);
+
+        if (sessions->large > 0 && sessions->large + session->wanted > SESSIONS_LARGE_MAX)
+            return;
+        session->reserved = session->wanted;
+        sessions->large += session->reserved;
+        list_remove(&session->hold);
+        list_append(&sessions->resuming, &session->hold);
+    }
+}
+
+bool sessions_reserve(struct sessions *sessions, struct session *session, uint64_t size)
+{
+    bool room = sessions->large == 0 || sessions->large + size <= SESSIONS_LARGE_MAX;
+
+    if (!list_empty(&sessions->waiting) || !room) {
+        list_append(&sessions->waiting, &session->hold);
+        return false;
+    }
+    session->reserved = size;
+    sessions->large += size;
+    return true;
+}
+
+void sessions_unreserve(struct sessions *sessions, struct session *session)
+{
+    sessions->large -= session->reserved;
+    session->reserved = 0;
+}
+
+/* ---- the tick ---- */
+
+void sessions_submit(struct sessions *sessions, struct operation *operation)
+{
+    operation->next = NULL;
+    if (sessions->first)
+        sessions->last->next = operation;
+    else
+        sessions->first = operation;
+    sessions->last = operation;
+}
+
+static void sessions_submit_chain(struct sessions *sessions)
+{
+    struct operation *first = sessions->first;
+
+    sessions->first = sessions->last = NULL;
+    if (first)
+        pipeline_submit(sessions->pipeline, first);
+}
+
+static void sessions_resume(struct sessions *sessions)
+{
+    struct list resuming;
+
+    sessions_relieve(sessions);
+    sessions_admit(sessions);
+    list_init(&resuming);
+    list_splice(&resuming, &sessions->resuming);
+    while (!list_empty(&resuming)) {
+        struct session *session = SESSIONS_FIRST(&resuming, hold);
+
+        list_remove(&session->hold);
+        session_resume(session);
+    }
+}
+
+static void sessions_flush(struct sessions *sessions)
+{
+    struct list dirty;
+
+    list_init(&dirty);
+    list_splice(&dirty, &sessions->dirty);
+    while (!list_empty(&dirty)) {
+        struct session *session = SESSIONS_FIRST(&dirty, dirty);
+
+        list_remove(&session->dirty);
+        session_flush(session);
+    }
+}
+
+static void sessions_bury(struct sessions *sessions)
+{
+    while (!list_empty(&sessions->dead))
+        session_free(SESSIONS_FIRST(&sessions->dead, hold));
+}
+
+static bool sessions_busy(const struct sessions *sessions)
+{
+    return sessions->first || !list_empty(&sessions->dirty) || !list_empty(&sessions->resuming);
+}
+
+/* Submitting goes first: the store thread works while the answers of the last batch are written. What
+ * the writing sets free is taken up in another round. */
+static void sessions_turn(struct loop_hook *hook)
+{
+    struct sessions *sessions = CONTAINER_OF(hook, struct sessions, turn);
+
+    do {
+        sessions_resume(sessions);
+        sessions_submit_chain(sessions);
+        sessions_flush(sessions);
+    } while (sessions_busy(sessions));
+    sessions_bury(sessions);
+}
+
+static void sessions_dispatch(struct operation *operation)
+{
+    switch ((enum operation_kind)operation->kind) {
+    case OPERATION_DELIVERY:
+        delivery_arrived((struct operation_delivery *)operation);
+        break;
+    case OPERATION_SUBSCRIPTION_ENDED:
+        subscriber_ended((struct operation_ended *)operation);
+        break;
+    case OPERATION_RETURN:
+        operation_free(operation);
+        break;
+    default:
+        request_back(operation);
+        break;
+    }
+}
+
+void sessions_take(struct sessions *sessions)
+{
+    struct operation *operation = pipeline_take(sessions->pipeline), *next;
+
+    for (; operation; operation = next) {
+        next = operation->next;
+        sessions_dispatch(operation);
+    }
+}
+
+/* ---- the beginning and the end ---- */
+
+void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline *pipeline,
+                   const struct conf *conf, const struct hook_set *hooks)
+{
+    uint64_t seed[2];
+
+    *sessions = (struct sessions){
+        .loop = loop,
+        .pipeline = pipeline,
+        .conf = conf,
+        .hooks = hooks,
+        .turn = {.run = sessions_turn},
+    };
+    time_entropy(seed);
+    uuid_generator_init(&sessions->ids, seed);
+    list_init(&sessions->all);
+    list_init(&sessions->dirty);
+    list_init(&sessions->held);
+    list_init(&sessions->resuming);
+    list_init(&sessions->waiting);
+    list_init(&sessions->dead);
+    loop_hook_add(loop, &sessions->turn);
+}
+
+/* What the pipeline gives back, then what was never handed down, until neither brings anything new.
+ * In this order: an unsubscription must not overtake the deliveries before it. */
+static void sessions_drop_operations(struct sessions *sessions)
+{
+    do {
+        struct operation *operation, *next;
+
+        sessions_take(sessions);
+        operation = sessions->first;
+        sessions->first = sessions->last = NULL;
+        for (; operation; operation = next) {
+            next = operation->next;
+            sessions_dispatch(operation);
+        }
+    } while (sessions->first);
+}
+
+void sessions_destroy(struct sessions *sessions)
+{
+    loop_hook_remove(sessions->loop, &sessions->turn);
+    sessions_close(sessions);
+    sessions_drop_operations(sessions);
+    sessions_bury(sessions);
+}
+
+void sessions_add(struct sessions *sessions, int fd)
+{
+    session_create(sessions, fd, false);
+}
+
+void sessions_refuse(struct sessions *sessions, int fd)
+{
+    uint32_t refused = 0;
+
+    LIST_EACH(&sessions->all, entry) {
+        if (!CONTAINER_OF(entry, struct session, list)->extra)
+            break;
+        refused++;
+    }
+    if (refused >= SESSIONS_REFUSED_MAX)
+        close(fd);
+    else
+        session_create(sessions, fd, true);
+}
+
+void sessions_drain(struct sessions *sessions)
+{
+    sessions->draining = true;
+    LIST_EACH_SAFE(&sessions->all, entry)
+        session_drain(CONTAINER_OF(entry, struct session, list));
+}
+
+void sessions_close(struct sessions *sessions)
+{
+    while (!list_empty(&sessions->all))
+        session_close(SESSIONS_FIRST(&sessions->all, list), "the worker ends");
+}

@@ -1,0 +1,88 @@
+/*
+ * sessions - all client connections of a worker and what they share: the way to the pipeline, the
+ * limits of the whole worker, and the work of a tick. One thread, the loop's.
+ *
+ * Once per tick the operations of all sessions go down as one chain, and each session with something
+ * to send writes it with one system call.
+ */
+#ifndef FILAD_WORKER_SESSIONS_H
+#define FILAD_WORKER_SESSIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "broker/operation.h"
+#include "conf/conf.h"
+#include "core/err.h"
+#include "core/list.h"
+#include "core/uuid.h"
+#include "event/chunk.h"
+#include "event/loop.h"
+#include "hook/hook.h"
+#include "worker/pipeline.h"
+
+/* Beyond these nothing is read from any connection until half of it is left. */
+#define SESSIONS_OUTSTANDING_MAX 20000u
+#define SESSIONS_BYTES_MAX (256u << 20) /* request bytes and operations under way */
+/* What frames above SESSION_LARGE_FRAME may occupy while they arrive, all together. */
+#define SESSIONS_LARGE_MAX (256u << 20)
+
+struct session;
+
+struct sessions {
+    struct loop *loop;
+    struct pipeline *pipeline;
+    const struct conf *conf;
+    const struct hook_set *hooks;
+    struct uuid_generator ids; /* of consumers */
+    struct loop_hook turn;
+
+    struct list all;     /* every session that is not closed */
+    struct list dirty;   /* those to be flushed or looked at in this tick */
+    struct list held;    /* paused until the worker's limits are met again */
+    struct list resuming;
+    struct list waiting; /* for room to receive a large frame, first come first served */
+    struct list dead;    /* closed, and all their operations are back */
+    uint32_t count;      /* of `all` */
+    uint32_t closed;     /* sessions closed that wait for their operations */
+
+    struct operation *first, *last; /* to be submitted, through operation->next */
+    uint64_t outstanding;           /* requests submitted and not back */
+    struct chunk_account account;
+    uint64_t large;                 /* bytes reserved by frames that arrive */
+    bool full;
+    bool draining;                  /* new sessions end at once */
+};
+
+/* `hooks` may be NULL. The rest must outlive the sessions. */
+void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline *pipeline,
+                   const struct conf *conf, const struct hook_set *hooks);
+
+/* Only when the threads of the pipeline are away: closes what is open and frees everything. */
+void sessions_destroy(struct sessions *sessions);
+
+/* Takes a connected non-blocking socket and serves it. */
+void sessions_add(struct sessions *sessions, int fd);
+/* Takes it, and tells the client that there is no room for it. */
+void sessions_refuse(struct sessions *sessions, int fd);
+
+/* Appends to the chain of this tick. */
+void sessions_submit(struct sessions *sessions, struct operation *operation);
+
+/* Hands out what the pipeline has finished. To be called when its descriptor is readable. */
+void sessions_take(struct sessions *sessions);
+
+/* True, and from then on until half of it is left, when the worker has more under way than it may. */
+bool sessions_full(struct sessions *sessions);
+
+/* Room for a large frame. False: the session waits in line and is resumed when it has it. */
+bool sessions_reserve(struct sessions *sessions, struct session *session, uint64_t size);
+void sessions_unreserve(struct sessions *sessions, struct session *session);
+
+/* Every session ends in good order: answers what has begun, says farewell, closes. */
+void sessions_drain(struct sessions *sessions);
+/* Every session is closed now. */
+void sessions_close(struct sessions *sessions);
+
+#endif

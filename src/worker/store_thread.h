@@ -1,0 +1,68 @@
+/*
+ * store_thread - the thread of a worker that makes every call of Berkeley DB and takes every lock of
+ * the zone, but for the flushes of the log, which its sync thread asks for.
+ *
+ * What the threads of a pipeline share stands here; the loop uses worker/pipeline.h.
+ */
+#ifndef FILAD_WORKER_STORE_THREAD_H
+#define FILAD_WORKER_STORE_THREAD_H
+
+#include <stdatomic.h>
+
+#include "broker/broker.h"
+#include "fibp/status.h"
+#include "os/thread.h"
+#include "worker/pipeline.h"
+
+enum pipeline_stop { PIPELINE_GO_ON, PIPELINE_LEAVE, PIPELINE_FINISH };
+
+struct pipeline {
+    struct pipeline_options options;
+    struct mailbox requests; /* loop to store thread */
+    struct mailbox flushes;  /* store to sync thread: executed, not on disk yet */
+    struct mailbox results;  /* both to the loop */
+    int fd;                  /* eventfd: results, or the end of the threads */
+    uint64_t outstanding;    /* loop only */
+    struct thread thread;    /* the store thread; it starts and joins the sync thread */
+    bool joinable;           /* loop only: thread runs, or has ended and is not joined */
+    bool stop_asked;         /* loop only */
+    uint64_t generation;     /* of the zone the threads work on */
+    _Atomic int state;       /* enum pipeline_state */
+    _Atomic int stop;        /* enum pipeline_stop, by the loop */
+    _Atomic bool ended;      /* by the store thread, last of all */
+
+    /* store thread, and the loop when there is none */
+    struct env *env;
+    struct broker *broker;
+    struct operation *unexecuted;    /* chain that the next environment executes first */
+    struct subscription **detached;  /* subscriptions without an environment */
+    size_t detached_count, detached_capacity;
+    struct err failure;              /* text empty: none */
+
+    /* sync thread */
+    struct thread sync_thread;
+    _Atomic uint32_t sync_wake;      /* futex word */
+    _Atomic uint32_t sync_idle;      /* it has nothing in hand */
+    _Atomic bool sync_stop;
+    _Atomic bool sync_failed;
+};
+
+/* Body of the store thread. */
+void store_thread_run(void *pipeline);
+
+/* Body of the sync thread: flushes for all that waits, again and again; ends on sync_stop when nothing
+ * waits any more. */
+void sync_thread_run(void *pipeline);
+/* Makes operations that were executed before this call durable and gives them back. */
+void sync_thread_confirm(struct pipeline *pipeline, enum zone_thread thread,
+                         struct operation *first);
+
+/* Takes everything submitted (handed over) so far, as a chain through operation->next. */
+struct operation *pipeline_take_requests(struct pipeline *pipeline);
+struct operation *pipeline_take_flushes(struct pipeline *pipeline);
+/* Gives one finished operation to the loop. */
+void pipeline_post_result(struct pipeline *pipeline, struct operation *operation);
+/* The store thread's last word. */
+void pipeline_announce_end(struct pipeline *pipeline);
+
+#endif

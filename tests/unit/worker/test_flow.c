@@ -1,0 +1,687 @@
+/* Sessions under load and at their ends: lifetimes, back-pressure, subscriptions, deliveries, drain. */
+#include "harness.h"
+
+#include "worker/delivery.h"
+
+/* ---- pipelining and lifetimes ---- */
+
+static void test_pipelined_requests_share_a_chunk(void **state)
+{
+    struct buf buf;
+
+    (void)state;
+    harness_handshake();
+    harness->answering = false;
+    buf_init(&buf, 0);
+    for (uint32_t id = 1; id <= 50; id++)
+        harness_enqueue(&buf, id, STR("orders"), STR("payload"));
+    harness_send(buf_str(&buf));
+    HARNESS_UNTIL(harness->submitted_count == 50);
+    struct chunk *chunk = request_of(harness->submitted[0])->chunk;
+    for (size_t i = 1; i < 50; i++)
+        assert_ptr_equal(request_of(harness->submitted[i])->chunk, chunk);
+    /* All of them in one chain of one tick. */
+    assert_int_equal(chunk->pins, 50);
+    harness_answer_all();
+    for (uint32_t id = 1; id <= 50; id++)
+        harness_expect(OPCODE_ENQUEUE_RESULT, id);
+    assert_int_equal(harness->sessions.account.bytes, 0);
+    assert_null(harness_session()->conn.input);
+    buf_free(&buf);
+}
+
+static struct str item_payload(const struct operation *operation)
+{
+    const struct operation_enqueue *enqueue = (const struct operation_enqueue *)operation;
+    struct str headers, payload;
+
+    assert_true(framed_record_split(enqueue->items[0].record, &headers, &payload));
+    return payload;
+}
+
+/* What operations point to stays while the connection reads on, and after its end. */
+static void test_requests_outlive_input_and_connection(void **state)
+{
+    struct buf buf;
+
+    (void)state;
+    harness_handshake();
+    harness->answering = false;
+    for (uint32_t i = 0; i < 200; i++) {
+        uint8_t payload[3000];
+
+        buf_init(&buf, 0);
+        memset(payload, (int)i, sizeof(payload));
+        harness_enqueue(&buf, i, STR("orders"), str_of(payload, sizeof(payload)));
+        harness_send(buf_str(&buf));
+        buf_free(&buf);
+        if (i % 7 == 0)
+            harness_tick();
+    }
+    HARNESS_UNTIL(harness->submitted_count == 200);
+    harness_hang_up();
+    HARNESS_UNTIL(harness_session()->eof);
+    session_close(harness_session(), "test");
+    assert_int_equal(harness->sessions.count, 0);
+    assert_int_equal(harness->sessions.closed, 1);
+    for (uint32_t i = 0; i < 200; i++) {
+        struct operation *operation = harness_pick((i * 31) % harness->submitted_count);
+        struct str payload = item_payload(operation);
+
+        assert_int_equal(payload.size, 3000);
+        assert_int_equal(payload.data[0], (uint8_t)operation->request_id);
+        assert_int_equal(payload.data[2999], (uint8_t)operation->request_id);
+        harness_complete(operation);
+        if (i % 5 == 0)
+            harness_tick();
+    }
+    harness_tick();
+    assert_int_equal(harness->sessions.closed, 0);
+}
+
+static void test_large_frame_in_pieces(void **state)
+{
+    size_t size = 5 << 20;
+    uint8_t *payload = malloc(size);
+    struct buf buf;
+
+    (void)state;
+    assert_non_null(payload);
+    for (size_t i = 0; i < size; i++)
+        payload[i] = (uint8_t)(i * 7 + i / 251);
+    harness_handshake();
+    harness->answering = false;
+    buf_init(&buf, 0);
+    harness_enqueue(&buf, 1, STR("orders"), str_of(payload, size));
+    assert_int_equal(frame_empty(&buf, OPCODE_PING, 2), 0);
+    for (size_t at = 0; at < buf.size; at += 100000) {
+        harness_send(str_of(buf.data + at, buf.size - at < 100000 ? buf.size - at : 100000));
+        harness_tick();
+        /* Memory follows what came. */
+        const struct conn *conn = &harness_session()->conn;
+        if (conn->input)
+            assert_true(conn->input->capacity <= 2 * (at + 100000) + 262144);
+    }
+    harness_expect(OPCODE_PONG, 2);
+    assert_int_equal(harness->submitted_count, 1);
+    struct str got = item_payload(harness->submitted[0]);
+    assert_int_equal(got.size, size);
+    assert_memory_equal(got.data, payload, size);
+    assert_int_equal(harness->sessions.large, 0);
+    harness_answer_all();
+    harness_expect(OPCODE_ENQUEUE_RESULT, 1);
+    buf_free(&buf);
+    free(payload);
+}
+
+static void test_claimed_length_takes_no_memory(void **state)
+{
+    static const uint8_t header[] = {0x00, 0xff, 0xff, 0xff, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 1};
+
+    (void)state;
+    harness_handshake();
+    harness_send(str_of(header, sizeof(header)));
+    for (int i = 0; i < 3; i++)
+        harness_tick();
+    harness_send(STR("some more"));
+    for (int i = 0; i < 3; i++)
+        harness_tick();
+    assert_true(harness_session()->conn.input->capacity <= 4096);
+    assert_true(harness_session()->reserved > 0);
+}
+
+/* Room for large frames is handed out first come first served; whoever waits gets it in time. */
+static void test_large_frames_wait_for_room(void **state)
+{
+    uint64_t others = SESSIONS_LARGE_MAX - 100000;
+    struct buf buf;
+    uint8_t *payload = calloc(1, 200000);
+
+    (void)state;
+    assert_non_null(payload);
+    harness_handshake();
+    harness->sessions.large = others;
+    buf_init(&buf, 0);
+    harness_enqueue(&buf, 1, STR("orders"), str_of(payload, 200000));
+    harness_send(str_of(buf.data, 1000));
+    harness_tick();
+    harness_send(str_of(buf.data + 1000, 1000));
+    HARNESS_UNTIL(!list_empty(&harness->sessions.waiting));
+    assert_true(harness_session()->paused);
+    harness->sessions.large = 0;
+    harness_send(str_of(buf.data + 2000, buf.size - 2000));
+    harness_expect(OPCODE_ENQUEUE_RESULT, 1);
+    assert_int_equal(harness->sessions.large, 0);
+    buf_free(&buf);
+    free(payload);
+}
+
+/* ---- back-pressure ---- */
+
+static void test_too_many_outstanding(void **state)
+{
+    struct buf buf;
+
+    (void)state;
+    harness_handshake();
+    harness->answering = false;
+    buf_init(&buf, 0);
+    for (uint32_t id = 0; id < 3000; id++)
+        harness_enqueue(&buf, id, STR("orders"), STR("x"));
+    harness_send(buf_str(&buf));
+    HARNESS_UNTIL(harness->submitted_count == SESSION_OUTSTANDING_MAX);
+    for (int i = 0; i < 20; i++)
+        harness_tick();
+    assert_int_equal(harness->submitted_count, SESSION_OUTSTANDING_MAX);
+    assert_true(harness_session()->paused);
+    /* Not before half of them are back. */
+    for (uint32_t i = 0; i < SESSION_OUTSTANDING_MAX / 2 - 1; i++)
+        harness_complete(harness_pick(0));
+    for (int i = 0; i < 5; i++)
+        harness_tick();
+    assert_int_equal(harness->submitted_count, SESSION_OUTSTANDING_MAX / 2 + 1);
+    harness_complete(harness_pick(0));
+    HARNESS_UNTIL(harness->submitted_count == SESSION_OUTSTANDING_MAX);
+    harness->answering = true;
+    harness_answer_all();
+    for (uint32_t id = 0; id < 3000; id++)
+        harness_expect(OPCODE_ENQUEUE_RESULT, id);
+    buf_free(&buf);
+}
+
+static void test_client_that_reads_no_answers(void **state)
+{
+    static const uint8_t unknown[] = {0, 0, 0, 6, 0x7e, 0, 0, 0, 0, 9};
+    size_t frames = 0;
+
+    (void)state;
+    harness_handshake();
+    struct buf burst;
+    buf_init(&burst, 0);
+    for (int i = 0; i < 1000; i++)
+        buf_append(&burst, unknown, sizeof(unknown));
+    /* Sends until the server stops to read. */
+    while (!harness_session()->paused) {
+        assert_true(frames < 10000000);
+        harness_send(buf_str(&burst));
+        frames += 1000;
+        harness_tick();
+    }
+    uint64_t unsent = conn_unsent(&harness_session()->conn);
+    assert_true(unsent >= SESSION_ANSWERS_MAX && unsent < SESSION_ANSWERS_MAX + (1 << 20));
+    /* When it reads, all comes. */
+    for (size_t i = 0; i < frames; i++)
+        harness_expect_error(9, FIBP_INVALID_FRAME);
+    harness_ping(1);
+    buf_free(&burst);
+}
+
+static void test_worker_limit_pauses_everyone(void **state)
+{
+    struct buf buf;
+
+    (void)state;
+    harness_handshake();
+    buf_init(&buf, 0);
+    harness_enqueue(&buf, 1, STR("orders"), STR("x"));
+    harness->sessions.outstanding += SESSIONS_OUTSTANDING_MAX;
+    harness_send(buf_str(&buf));
+    HARNESS_UNTIL(harness_session()->paused);
+    harness->sessions.outstanding -= SESSIONS_OUTSTANDING_MAX / 2 - 1;
+    for (int i = 0; i < 5; i++)
+        harness_tick();
+    assert_true(harness_session()->paused);
+    harness->sessions.outstanding -= 1;
+    harness_expect(OPCODE_ENQUEUE_RESULT, 1);
+    harness->sessions.outstanding -= SESSIONS_OUTSTANDING_MAX / 2;
+    buf_free(&buf);
+}
+
+/* ---- subscriptions ---- */
+
+static void consume(uint32_t id, struct str queue, uint8_t consumer_id[UUID_TEXT_SIZE])
+{
+    harness_request_str(OPCODE_CONSUME, id, queue);
+    struct frame frame = harness_expect(OPCODE_CONSUME_OK, id);
+    assert_int_equal(frame.body.size, 2 + UUID_TEXT_SIZE);
+    if (consumer_id)
+        memcpy(consumer_id, frame.body.data + 2, UUID_TEXT_SIZE);
+}
+
+static struct subscription *subscription_of(uint32_t id)
+{
+    struct subscriber *subscriber = subscriber_find(harness_session(), id);
+
+    assert_non_null(subscriber);
+    return &subscriber->subscription;
+}
+
+/* As the store thread does it. */
+static struct operation_delivery *deliver(struct subscription *subscription, size_t size)
+{
+    uint8_t *payload = calloc(1, size + 1);
+    struct operation_delivery *delivery =
+        calloc(1, sizeof(*delivery) + sizeof(delivery->leases[0]));
+    struct delivery_message message = {
+        .queue = subscription->queue, .fairness_key = STR("acme"), .weight = 1, .attempt = 2};
+    struct buf record, frame;
+
+    assert_non_null(payload);
+    assert_non_null(delivery);
+    buf_init(&record, 0);
+    buf_init(&frame, 0);
+    buf_append_u16(&record, 0);
+    wire_put_bytes(&record, str_of(payload, size));
+    message.record = buf_str(&record);
+    subscription->encoder->begin(subscription, &frame);
+    subscription->encoder->add(subscription, &frame, &message);
+    subscription->encoder->end(subscription, &frame, 1);
+    assert_false(frame.failed);
+    delivery->operation.kind = OPERATION_DELIVERY;
+    delivery->subscription = subscription;
+    delivery->frame = frame.data;
+    delivery->size = frame.size;
+    delivery->count = 1;
+    atomic_fetch_add(&subscription->window->queued, frame.size);
+    buf_free(&record);
+    free(payload);
+    harness_complete(&delivery->operation);
+    return delivery;
+}
+
+static void test_consume_and_deliver(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    consume(11, STR("mail"), NULL);
+    deliver(subscription_of(11), 5);
+    deliver(subscription_of(10), 7);
+    struct frame frame = harness_expect(OPCODE_DELIVERY, 11);
+    assert_int_equal(bytes_get_u32(frame.body.data), 1);
+    frame = harness_expect(OPCODE_DELIVERY, 10);
+    assert_int_equal(bytes_get_u32(frame.body.data), 1);
+    /* id, queue, no headers, payload, key, weight, no throttle keys, attempt, two times */
+    assert_int_equal(frame.body.size, 4 + 38 + 8 + 2 + 4 + 7 + 6 + 4 + 2 + 4 + 8 + 8);
+    assert_int_equal(atomic_load(&harness_session()->window.queued), 0);
+    assert_int_equal(harness->returned, 0);
+}
+
+static void test_consume_missing_queue(void **state)
+{
+    (void)state;
+    harness_handshake();
+    harness_request_str(OPCODE_CONSUME, 10, STR("missing"));
+    harness_expect_error(10, FIBP_QUEUE_NOT_FOUND);
+    assert_int_equal(harness_session()->subscriber_count, 0);
+}
+
+static void test_cancel_in_both_forms(void **state)
+{
+    uint8_t id[UUID_TEXT_SIZE];
+
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    consume(11, STR("orders"), id);
+    harness_request(OPCODE_CANCEL_CONSUME, 10, STR(""));
+    harness_ping(1);
+    assert_int_equal(harness_session()->subscriber_count, 1);
+    harness_request(OPCODE_CANCEL_CONSUME, 99, STR(""));
+    harness_request_str(OPCODE_CANCEL_CONSUME, 12, STR("nobody"));
+    harness_ping(2);
+    assert_int_equal(harness_session()->subscriber_count, 1);
+    harness_request_str(OPCODE_CANCEL_CONSUME, 12, str_of(id, sizeof(id)));
+    harness_ping(3);
+    assert_int_equal(harness_session()->subscriber_count, 0);
+}
+
+/* Cancelled before it is there: unsubscribed as soon as it is. */
+static void test_cancel_while_subscribing(void **state)
+{
+    (void)state;
+    harness_handshake();
+    harness->answering = false;
+    harness_request_str(OPCODE_CONSUME, 10, STR("orders"));
+    harness_request(OPCODE_CANCEL_CONSUME, 10, STR(""));
+    harness_ping(1);
+    assert_int_equal(harness->submitted_count, 1);
+    harness_complete(harness_pick(0));
+    harness_expect(OPCODE_CONSUME_OK, 10);
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    assert_int_equal(harness->submitted[0]->kind, OPERATION_UNSUBSCRIBE);
+    harness_complete(harness_pick(0));
+    HARNESS_UNTIL(harness_session()->subscriber_count == 0);
+}
+
+static void test_same_id_replaces(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    harness->answering = false;
+    harness_request_str(OPCODE_CONSUME, 10, STR("mail"));
+    HARNESS_UNTIL(harness->submitted_count == 2);
+    assert_int_equal(harness->submitted[0]->kind, OPERATION_UNSUBSCRIBE);
+    assert_int_equal(harness->submitted[1]->kind, OPERATION_SUBSCRIBE);
+    harness_answer_all();
+    harness_expect(OPCODE_CONSUME_OK, 10);
+    assert_int_equal(harness_session()->subscriber_count, 1);
+    assert_true(str_equal(subscription_of(10)->queue, STR("mail")));
+}
+
+static void test_too_many_subscriptions(void **state)
+{
+    (void)state;
+    harness_handshake();
+    for (uint32_t id = 1; id <= SUBSCRIBERS_MAX; id++)
+        consume(id, STR("orders"), NULL);
+    harness_request_str(OPCODE_CONSUME, 5000, STR("orders"));
+    harness_expect_error(5000, FIBP_CHANNEL_FULL);
+    harness_ping(1);
+}
+
+static void test_queue_deleted(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    struct operation_ended *ended = calloc(1, sizeof(*ended));
+    assert_non_null(ended);
+    ended->operation.kind = OPERATION_SUBSCRIPTION_ENDED;
+    ended->subscription = subscription_of(10);
+    harness_complete(&ended->operation);
+    struct frame frame = harness_expect_error(10, FIBP_QUEUE_NOT_FOUND);
+    assert_true(str_equal(harness_error_text(frame), STR("queue deleted")));
+    HARNESS_UNTIL(harness_session()->subscriber_count == 0);
+    consume(10, STR("orders"), NULL);
+}
+
+/* ---- deliveries ---- */
+
+static void test_undelivered_go_back_on_close(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    for (int i = 0; i < 8; i++)
+        deliver(subscription_of(10), 200000);
+    /* The socket takes the first ones, at least one byte; then it is full. */
+    for (int i = 0; i < 5; i++)
+        harness_tick();
+    struct session *session = harness_session();
+    assert_true(session->conn.writing);
+    size_t queued = 0, untouched = 0;
+    LIST_EACH(&session->conn.output, entry) {
+        queued++;
+        untouched += CONTAINER_OF(entry, struct conn_piece, list)->sent == 0;
+    }
+    assert_true(untouched >= 1 && untouched < 8);
+    assert_true(queued - untouched <= 1);
+    harness_hang_up();
+    HARNESS_UNTIL(harness->sessions.count == 0 && harness->sessions.closed == 0);
+    assert_int_equal(harness->returned, untouched);
+}
+
+static void test_cancel_recalls(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    consume(11, STR("mail"), NULL);
+    for (int i = 0; i < 4; i++)
+        deliver(subscription_of(10), 300000);
+    for (int i = 0; i < 4; i++)
+        deliver(subscription_of(11), 10);
+    for (int i = 0; i < 3; i++)
+        harness_tick();
+    harness_request(OPCODE_CANCEL_CONSUME, 10, STR(""));
+    HARNESS_UNTIL(harness_session()->subscriber_count == 1);
+    assert_true(harness->returned > 0);
+    size_t first = 0, second = 0;
+    while (second < 4) {
+        struct frame frame = harness_receive();
+        assert_int_equal(frame.opcode, OPCODE_DELIVERY);
+        first += frame.request_id == 10;
+        second += frame.request_id == 11;
+    }
+    assert_int_equal(first + harness->returned, 4);
+    assert_int_equal(atomic_load(&harness_session()->window.queued), 0);
+}
+
+/* One that the store thread made before it heard of the cancellation. */
+static void test_late_delivery_goes_back(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    struct subscription *subscription = subscription_of(10);
+    harness->answering = false;
+    harness_request(OPCODE_CANCEL_CONSUME, 10, STR(""));
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    deliver(subscription, 100);
+    HARNESS_UNTIL(harness->returned == 1);
+    assert_int_equal(atomic_load(&harness_session()->window.queued), 0);
+    harness_answer_all();
+    HARNESS_UNTIL(harness_session()->subscriber_count == 0);
+    assert_int_equal(harness->received.size, 0);
+}
+
+static void test_window_announces_room(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    struct delivery_window *window = &harness_session()->window;
+    assert_int_equal(window->limit, 1 << 20);
+    for (int i = 0; i < 6; i++)
+        deliver(subscription_of(10), 200000);
+    assert_true(atomic_load(&window->queued) > window->limit);
+    atomic_store(&window->paused, 1);
+    for (int i = 0; i < 5; i++)
+        harness_tick();
+    assert_int_equal(harness->rooms, 0);
+    for (int i = 0; i < 6; i++)
+        harness_expect(OPCODE_DELIVERY, 10);
+    assert_int_equal(harness->rooms, 1);
+    assert_int_equal(atomic_load(&window->paused), 0);
+}
+
+/* A large delivery is split as the peer's frame limit wants it. */
+static void test_large_delivery_is_split(void **state)
+{
+    (void)state;
+    harness->conf.fibp.max_frame_size = 65536;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    deliver(subscription_of(10), 200000);
+    size_t body = 0;
+    struct frame frame;
+    do {
+        frame = harness_expect(OPCODE_DELIVERY, 10);
+        assert_true(frame.size <= 65536 + 4);
+        body += frame.body.size;
+    } while (frame.flags & FRAME_FLAG_CONTINUATION);
+    assert_true(body > 200000);
+}
+
+/* ---- ends ---- */
+
+static void test_drain_answers_first(void **state)
+{
+    struct buf buf;
+
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    harness->answering = false;
+    buf_init(&buf, 0);
+    harness_enqueue(&buf, 1, STR("orders"), STR("x"));
+    harness_enqueue(&buf, 2, STR("orders"), STR("y"));
+    harness_send(str_of(buf.data, buf.size - 3)); /* the second has arrived in part */
+    HARNESS_UNTIL(harness->submitted_count == 1 && conn_input(&harness_session()->conn).size > 0);
+    sessions_drain(&harness->sessions);
+    for (int i = 0; i < 3; i++)
+        harness_tick();
+    harness_read();
+    assert_int_equal(harness->received.size, 0);
+    harness_send(str_of(buf.data + buf.size - 3, 3));
+    HARNESS_UNTIL(harness->submitted_count == 3); /* both, and the unsubscription */
+    harness_answer_all();
+    harness_expect(OPCODE_ENQUEUE_RESULT, 1);
+    harness_expect(OPCODE_ENQUEUE_RESULT, 2);
+    harness_expect(OPCODE_DISCONNECT, 0);
+    harness_expect_close();
+    harness_hang_up();
+    HARNESS_UNTIL(list_empty(&harness->sessions.all));
+    buf_free(&buf);
+}
+
+static void test_drain_of_idle_and_new(void **state)
+{
+    (void)state;
+    harness_handshake();
+    sessions_drain(&harness->sessions);
+    harness_expect(OPCODE_DISCONNECT, 0);
+    harness_expect_close();
+    harness_hang_up();
+    HARNESS_UNTIL(list_empty(&harness->sessions.all));
+    harness_connect();
+    harness_expect_close();
+}
+
+/* Half closed by the client: what it asked for is answered all the same. */
+static void test_half_close(void **state)
+{
+    struct buf buf;
+
+    (void)state;
+    harness_handshake();
+    harness->answering = false;
+    buf_init(&buf, 0);
+    harness_enqueue(&buf, 1, STR("orders"), STR("x"));
+    harness_send(buf_str(&buf));
+    shutdown(harness->client, SHUT_WR);
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    for (int i = 0; i < 5; i++)
+        harness_tick();
+    harness_answer_all();
+    harness_expect(OPCODE_ENQUEUE_RESULT, 1);
+    harness_expect_close();
+    buf_free(&buf);
+}
+
+static void test_refused_connection(void **state)
+{
+    int fds[2];
+
+    (void)state;
+    harness_hang_up();
+    HARNESS_UNTIL(harness->sessions.count == 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    harness->client = fds[0];
+    sessions_refuse(&harness->sessions, fds[1]);
+    assert_int_equal(harness->sessions.count, 0);
+    harness_expect_error(0, FIBP_CHANNEL_FULL);
+    harness_expect_close();
+}
+
+static void test_keepalive(void **state)
+{
+    struct frame frame;
+
+    (void)state;
+    harness->conf.fibp.keepalive_interval_ms = 30;
+    harness_handshake();
+    /* As long as it answers it stays. */
+    for (int i = 0; i < 3; i++) {
+        uint64_t before = time_monotonic_ms();
+        frame = harness_receive();
+        assert_int_equal(frame.opcode, OPCODE_PING);
+        assert_true(time_monotonic_ms() - before >= 25);
+        harness_request(OPCODE_PONG, frame.request_id, STR(""));
+    }
+    frame = harness_receive();
+    assert_int_equal(frame.opcode, OPCODE_PING);
+    harness_expect_close();
+}
+
+/* A peer is not blamed for silence while nothing is read from it. */
+static void test_keepalive_spares_the_paused(void **state)
+{
+    struct buf buf;
+
+    (void)state;
+    harness->conf.fibp.keepalive_interval_ms = 10;
+    harness_handshake();
+    harness->sessions.outstanding += SESSIONS_OUTSTANDING_MAX;
+    buf_init(&buf, 0);
+    harness_enqueue(&buf, 1, STR("orders"), STR("x"));
+    harness_send(buf_str(&buf));
+    HARNESS_UNTIL(harness_session()->paused);
+    uint64_t start = time_monotonic_ms();
+    HARNESS_UNTIL(time_monotonic_ms() - start > 60);
+    assert_int_equal(harness->sessions.count, 1);
+    harness->sessions.outstanding -= SESSIONS_OUTSTANDING_MAX;
+    struct frame frame;
+    do
+        frame = harness_receive();
+    while (frame.opcode == OPCODE_PING);
+    assert_int_equal(frame.opcode, OPCODE_ENQUEUE_RESULT);
+    buf_free(&buf);
+}
+
+/* The sessions go while everything is under way. */
+static void test_destroy_in_flight(void **state)
+{
+    struct buf buf;
+
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    deliver(subscription_of(10), 400000);
+    deliver(subscription_of(10), 400000);
+    harness->answering = false;
+    buf_init(&buf, 0);
+    for (uint32_t id = 1; id <= 20; id++)
+        harness_enqueue(&buf, id, STR("orders"), STR("x"));
+    harness_send(buf_str(&buf));
+    HARNESS_UNTIL(harness->submitted_count == 20);
+    deliver(subscription_of(10), 100);
+    buf_free(&buf);
+}
+
+int main(void)
+{
+#define TEST(function) cmocka_unit_test_setup_teardown(function, harness_setup, harness_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_pipelined_requests_share_a_chunk),
+        TEST(test_requests_outlive_input_and_connection),
+        TEST(test_large_frame_in_pieces),
+        TEST(test_claimed_length_takes_no_memory),
+        TEST(test_large_frames_wait_for_room),
+        TEST(test_too_many_outstanding),
+        TEST(test_client_that_reads_no_answers),
+        TEST(test_worker_limit_pauses_everyone),
+        TEST(test_consume_and_deliver),
+        TEST(test_consume_missing_queue),
+        TEST(test_cancel_in_both_forms),
+        TEST(test_cancel_while_subscribing),
+        TEST(test_same_id_replaces),
+        TEST(test_too_many_subscriptions),
+        TEST(test_queue_deleted),
+        TEST(test_undelivered_go_back_on_close),
+        TEST(test_cancel_recalls),
+        TEST(test_late_delivery_goes_back),
+        TEST(test_window_announces_room),
+        TEST(test_large_delivery_is_split),
+        TEST(test_drain_answers_first),
+        TEST(test_drain_of_idle_and_new),
+        TEST(test_half_close),
+        TEST(test_refused_connection),
+        TEST(test_keepalive),
+        TEST(test_keepalive_spares_the_paused),
+        TEST(test_destroy_in_flight),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
