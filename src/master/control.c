@@ -1,0 +1,336 @@
+#include "master/control.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "master/master.h"
+#include "master/reload.h"
+#include "os/log.h"
+#include "os/sock.h"
+
+#define CONTROL_CLIENTS 16
+#define CONTROL_REQUEST_MAX 64
+#define CONTROL_REQUEST_MS 10000 /* time of a client to send its line */
+#define CONTROL_BACKLOG 16
+
+enum control_state { CONTROL_FREE, CONTROL_READING, CONTROL_WAITS_RELOAD, CONTROL_WAITS_END };
+
+struct control_client {
+    enum control_state state;
+    struct master *master;
+    struct loop_watch watch;
+    struct loop_timer timer;
+    uint64_t ticket; /* of the reload it waits for */
+    size_t size;     /* bytes of `line` */
+    char line[CONTROL_REQUEST_MAX];
+};
+
+struct control {
+    struct loop_watch watch;
+    struct master *master;
+    char path[SOCK_PATH_SIZE];
+    struct control_client clients[CONTROL_CLIENTS];
+};
+
+int control_path(const char *pid_file, char *path, size_t size, struct err *err)
+{
+    const char *slash = strrchr(pid_file, '/');
+    int directory = slash ? (int)(slash - pid_file) : 0;
+    int written = snprintf(path, size, "%.*s/control.sock", directory, pid_file);
+
+    if (!slash || written < 0 || (size_t)written >= size)
+        return err_set(err, ENAMETOOLONG, "control.sock beside %s: the path is too long", pid_file);
+    return 0;
+}
+
+void control_escape(struct buf *out, const char *reason)
+{
+    size_t size = strlen(reason);
+
+    while (size && reason[size - 1] == '\n')
+        size--;
+    for (size_t i = 0; i < size; i++) {
+        if (reason[i] == '\n')
+            buf_append_c(out, "\\n");
+        else if (reason[i] == '\\')
+            buf_append_c(out, "\\\\");
+        else
+            buf_append_u8(out, (uint8_t)reason[i]);
+    }
+}
+
+void control_unescape(char *text)
+{
+    char *out = text;
+
+    for (const char *in = text; *in; in++) {
+        if (in[0] == '\\' && in[1]) {
+            in++;
+            *out++ = *in == 'n' ? '\n' : *in;
+        } else {
+            *out++ = *in;
+        }
+    }
+    *out = '\0';
+}
+
+/* --- answers ------------------------------------------------------------------------------------ */
+
+static void client_close(struct control_client *client)
+{
+    loop_unwatch(client->master->loop, &client->watch);
+    loop_timer_cancel(client->master->loop, &client->timer);
+    close(client->watch.fd);
+    *client = (struct control_client){0};
+}
+
+/* The answer is small and the first thing written: it fits the socket's buffer or the client has its
+ * own problem. `reason` NULL: "ok". */
+static void client_answer(struct control_client *client, const char *reason)
+{
+    struct buf line;
+
+    buf_init(&line, CONTROL_LINE_MAX);
+    if (reason) {
+        buf_append_c(&line, "error: ");
+        control_escape(&line, reason);
+        buf_append_u8(&line, '\n');
+    } else {
+        buf_append_c(&line, "ok\n");
+    }
+    if (line.failed) {
+        buf_clear(&line);
+        buf_append_c(&line, "error: the reason is too long, the log has it\n");
+    }
+    if (send(client->watch.fd, line.data, line.size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        log_errno(LOG_NOTICE, "master", errno, "answer a control connection");
+    buf_free(&line);
+}
+
+void control_reload_done(struct master *master, uint64_t number, const char *reason)
+{
+    for (size_t i = 0; master->control && i < CONTROL_CLIENTS; i++) {
+        struct control_client *client = &master->control->clients[i];
+
+        if (client->state != CONTROL_WAITS_RELOAD || client->ticket > number)
+            continue;
+        client_answer(client, reason);
+        client_close(client);
+    }
+}
+
+/* --- commands ----------------------------------------------------------------------------------- */
+
+static void command_end(struct control_client *client, enum stop_mode mode)
+{
+    client->state = CONTROL_WAITS_END;
+    client_answer(client, NULL);
+    master_stop(client->master, mode);
+}
+
+static void command_stop(struct control_client *client)
+{
+    command_end(client, STOP_FAST);
+}
+
+static void command_quit(struct control_client *client)
+{
+    command_end(client, STOP_DRAIN);
+}
+
+static void command_reload(struct control_client *client)
+{
+    client->state = CONTROL_WAITS_RELOAD;
+    client->ticket = reload_ticket(client->master);
+    reload_request(client->master);
+}
+
+static void command_reopen(struct control_client *client)
+{
+    struct err err;
+
+    client_answer(client, master_reopen(client->master, &err) < 0 ? err.text : NULL);
+    client_close(client);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(struct control_client *client);
+} commands[] = {
+    {"stop", command_stop},
+    {"quit", command_quit},
+    {"reload", command_reload},
+    {"reopen", command_reopen},
+};
+
+static void client_command(struct control_client *client)
+{
+    loop_timer_cancel(client->master->loop, &client->timer);
+    log_write(LOG_NOTICE, "master", "told to %s", client->line);
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        if (strcmp(commands[i].name, client->line) == 0) {
+            commands[i].run(client);
+            return;
+        }
+    }
+    client_answer(client, "unknown command");
+    client_close(client);
+}
+
+/* --- connections -------------------------------------------------------------------------------- */
+
+/* One that has given its command has nothing more to say: whatever comes then is its end. */
+static void client_ready(struct loop_watch *watch, uint32_t events)
+{
+    struct control_client *client = CONTAINER_OF(watch, struct control_client, watch);
+    size_t room = sizeof client->line - client->size;
+    ssize_t got = recv(watch->fd, client->line + client->size, room, MSG_DONTWAIT);
+    char *end;
+
+    (void)events;
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got <= 0 || client->state != CONTROL_READING) {
+        client_close(client);
+        return;
+    }
+    client->size += (size_t)got;
+    end = memchr(client->line, '\n', client->size);
+    if (end) {
+        *end = '\0';
+        client_command(client);
+    } else if (client->size == sizeof client->line) {
+        client_answer(client, "the command is too long");
+        client_close(client);
+    }
+}
+
+static void client_late(struct loop_timer *timer)
+{
+    client_close(CONTAINER_OF(timer, struct control_client, timer));
+}
+
+static bool peer_allowed(int fd)
+{
+    uid_t uid;
+
+    if (sock_peer_uid(fd, &uid) < 0) {
+        log_errno(LOG_WARN, "master", errno, "who speaks on the control socket");
+        return false;
+    }
+    if (uid == 0 || uid == geteuid())
+        return true;
+    log_write(LOG_WARN, "master", "user %u is refused on the control socket", uid);
+    return false;
+}
+
+static struct control_client *client_free(struct control *control)
+{
+    for (size_t i = 0; i < CONTROL_CLIENTS; i++)
+        if (control->clients[i].state == CONTROL_FREE)
+            return &control->clients[i];
+    return NULL;
+}
+
+static void control_ready(struct loop_watch *watch, uint32_t events)
+{
+    struct control *control = CONTAINER_OF(watch, struct control, watch);
+    struct control_client *client;
+    struct err err;
+    int fd;
+
+    (void)events;
+    while ((fd = sock_accept(watch->fd, NULL, NULL)) >= 0) {
+        client = client_free(control);
+        if (!peer_allowed(fd) || !client) {
+            close(fd);
+            continue;
+        }
+        *client = (struct control_client){
+            .state = CONTROL_READING,
+            .master = control->master,
+            .watch = {.fd = fd, .ready = client_ready},
+            .timer = {.expired = client_late},
+        };
+        loop_timer_set(control->master->loop, &client->timer, CONTROL_REQUEST_MS);
+        if (loop_watch(control->master->loop, &client->watch, EPOLLIN, &err) < 0) {
+            log_write(LOG_ERROR, "master", "control connection: %s", err.text);
+            client_close(client);
+        }
+    }
+    if (errno != EAGAIN)
+        log_errno(LOG_ERROR, "master", errno, "accept on the control socket");
+}
+
+static int control_open(struct control *control, struct err *err)
+{
+    struct sock_address address = {.kind = SOCK_KIND_UNIX};
+    struct master *master = control->master;
+
+    if (control_path(master->conf->pid_file, control->path, sizeof control->path, err) < 0)
+        return -1;
+    memcpy(address.path, control->path, sizeof address.path);
+    control->watch.fd = sock_listen(&address, CONTROL_BACKLOG, err);
+    if (control->watch.fd < 0)
+        return -1;
+    /* Whoever comes before this is refused by peer_allowed. */
+    if (chmod(control->path, 0600) < 0) {
+        err_set_errno(err, errno, "chmod %s", control->path);
+    } else if (loop_watch(master->loop, &control->watch, EPOLLIN, err) == 0) {
+        return 0;
+    }
+    unlink(control->path);
+    close(control->watch.fd);
+    return -1;
+}
+
+void control_start(struct master *master)
+{
+    struct control *control = calloc(1, sizeof *control);
+    struct err err;
+
+    if (!control)
+        return;
+    control->master = master;
+    control->watch.ready = control_ready;
+    if (control_open(control, &err) < 0) {
+        log_write(LOG_WARN, "master", "without a control socket: %s", err.text);
+        free(control);
+        return;
+    }
+    master->control = control;
+}
+
+void control_stop(struct master *master)
+{
+    struct control *control = master->control;
+
+    if (!control)
+        return;
+    unlink(control->path);
+    loop_unwatch(master->loop, &control->watch);
+    close(control->watch.fd);
+    for (size_t i = 0; i < CONTROL_CLIENTS; i++)
+        if (control->clients[i].state != CONTROL_FREE)
+            client_close(&control->clients[i]);
+    free(control);
+    master->control = NULL;
+}
+
+void control_forget(struct master *master)
+{
+    const struct control *control = master->control;
+
+    if (!control)
+        return;
+    close(control->watch.fd);
+    for (size_t i = 0; i < CONTROL_CLIENTS; i++)
+        if (control->clients[i].state != CONTROL_FREE)
+            close(control->clients[i].watch.fd);
+}

@@ -1,0 +1,17 @@
+/*
+ * load - the configuration that a command line names, with the sections of the modules built in.
+ */
+#ifndef FILAD_MASTER_LOAD_H
+#define FILAD_MASTER_LOAD_H
+
+#include "conf/conf.h"
+#include "conf/options.h"
+
+/* As conf_load. NULL with every mistake in `errors`. */
+struct conf *load_conf(const struct options *options, struct conf_errors *errors)
+    __attribute__((warn_unused_result));
+
+/* Prints the mistakes and, unless `quiet`, the warnings on standard error. */
+void load_report(struct conf_errors *errors, bool quiet);
+
+#endif
