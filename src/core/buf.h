@@ -21,7 +21,7 @@ struct buf {
 };
 
 void buf_init(struct buf *buf, size_t limit);
-void buf_free(struct buf *buf); /* gives the memory back; the buffer is as after buf_init */
+void buf_free(struct buf *buf);  /* gives the memory back; the buffer is as after buf_init */
 void buf_clear(struct buf *buf); /* size 0, not failed, memory kept */
 
 /* Room for `more` bytes behind the present end; the caller writes them and adds to size. */

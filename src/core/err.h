@@ -11,8 +11,8 @@
 #define ERR_TEXT_SIZE 512
 
 struct err {
-    int code;                  /* errno or Berkeley DB return value; 0 when neither applies */
-    char text[ERR_TEXT_SIZE];  /* NUL-terminated, one line, UTF-8, truncated when too long */
+    int code;                 /* errno or Berkeley DB return value; 0 when neither applies */
+    char text[ERR_TEXT_SIZE]; /* NUL-terminated, one line, UTF-8, truncated when too long */
 };
 
 /* Fills `err` (which may be NULL) and returns -1, so that `return err_set(...)` reads well. */

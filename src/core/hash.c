@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DIRECTORY_START 8u       /* segments the first directory has room for */
-#define BUCKETS_MAX (1u << 31)   /* the link holds 32 bits of the hash */
-#define GROWTH_PER_INSERT 2      /* buckets at most, to catch up after a time without memory */
+#define DIRECTORY_START 8u     /* segments the first directory has room for */
+#define BUCKETS_MAX (1u << 31) /* the link holds 32 bits of the hash */
+#define GROWTH_PER_INSERT 2    /* buckets at most, to catch up after a time without memory */
 
 static void *malloc_alloc(void *context, size_t size)
 {

@@ -24,10 +24,10 @@ struct hash_allocator {
 };
 
 struct hash {
-    struct hash_link ***segments;  /* directory of segments of HASH_SEGMENT buckets each */
-    uint32_t directory_size;       /* entries the directory has room for */
-    uint32_t buckets;              /* in use */
-    uint32_t count;                /* entries */
+    struct hash_link ***segments; /* directory of segments of HASH_SEGMENT buckets each */
+    uint32_t directory_size;      /* entries the directory has room for */
+    uint32_t buckets;             /* in use */
+    uint32_t count;               /* entries */
 };
 
 #define HASH_SEGMENT 256
@@ -40,7 +40,8 @@ int hash_init(struct hash *hash, const struct hash_allocator *allocator)
 /* Frees the table, not the entries. */
 void hash_free(struct hash *hash, const struct hash_allocator *allocator);
 
-/* First entry with this hash value, then the next one; the caller compares keys. NULL at the end. */
+/* First entry with this hash value, then the next one; the caller compares keys. NULL at the end.
+ */
 struct hash_link *hash_find(const struct hash *hash, uint64_t value);
 struct hash_link *hash_find_next(const struct hash_link *link);
 

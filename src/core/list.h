@@ -12,15 +12,15 @@ struct list {
     struct list *next, *prev;
 };
 
-#define CONTAINER_OF(pointer, type, member) \
+#define CONTAINER_OF(pointer, type, member)                                                        \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
-#define LIST_EACH(head, entry) \
+#define LIST_EACH(head, entry)                                                                     \
     for (struct list *entry = (head)->next; entry != (head); entry = entry->next)
 
 /* As LIST_EACH, and `entry` may be removed in the body. */
-#define LIST_EACH_SAFE(head, entry)                                                        \
-    for (struct list *entry = (head)->next, *entry##_next = entry->next; entry != (head);  \
+#define LIST_EACH_SAFE(head, entry)                                                                \
+    for (struct list *entry = (head)->next, *entry##_next = entry->next; entry != (head);          \
          entry = entry##_next, entry##_next = entry->next)
 
 static inline void list_init(struct list *head)

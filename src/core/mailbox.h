@@ -1,7 +1,7 @@
 /*
  * mailbox - a lock-free queue of intrusive messages from any number of threads to one. The receiver
- * takes everything at once, in the order of posting. It has no capacity: what is under way is bounded
- * by those who post.
+ * takes everything at once, in the order of posting. It has no capacity: what is under way is
+ * bounded by those who post.
  */
 #ifndef FILAD_CORE_MAILBOX_H
 #define FILAD_CORE_MAILBOX_H

@@ -1,5 +1,6 @@
 /*
- * uuid - message and consumer ids: UUID version 7 (RFC 9562), lower-case hyphenated text on the wire.
+ * uuid - message and consumer ids: UUID version 7 (RFC 9562), lower-case hyphenated text on the
+ * wire.
  */
 #ifndef FILAD_CORE_UUID_H
 #define FILAD_CORE_UUID_H
@@ -18,16 +19,16 @@ struct uuid {
 
 /* Makes strictly increasing ids; one per thread that makes ids, no locking. */
 struct uuid_generator {
-    uint64_t last;    /* 48 bits of milliseconds and 12 bits of sub-millisecond counter */
-    uint64_t random;  /* state of the generator that fills the tail of each id; never 0 */
+    uint64_t last;   /* 48 bits of milliseconds and 12 bits of sub-millisecond counter */
+    uint64_t random; /* state of the generator that fills the tail of each id; never 0 */
     uint64_t random2;
 };
 
 /* `seed`: two words of entropy, different in every thread and process. */
 void uuid_generator_init(struct uuid_generator *generator, const uint64_t seed[2]);
 
-/* The next id for wall-clock time `unix_ns` (nanoseconds since 1970). Greater than every earlier one
- * of this generator, also when the clock goes back. */
+/* The next id for wall-clock time `unix_ns` (nanoseconds since 1970). Greater than every earlier
+ * one of this generator, also when the clock goes back. */
 struct uuid uuid_next(struct uuid_generator *generator, uint64_t unix_ns);
 
 void uuid_format(const struct uuid *id, uint8_t text[UUID_TEXT_SIZE]);

@@ -1,9 +1,9 @@
 /*
  * An entry stands on the level of the highest group of WHEEL_BITS bits in which its time differs
  * from `now`, in the slot which that group names. So a level only holds slots ahead of the present
- * one, all of a level's slots start before any slot of the level above, and the next slot to look at
- * is the first occupied one of the lowest occupied level. The top level is a ring: a slot there is
- * 1 to WHEEL_SLOTS - 1 steps ahead.
+ * one, all of a level's slots start before any slot of the level above, and the next slot to look
+ * at is the first occupied one of the lowest occupied level. The top level is a ring: a slot there
+ * is 1 to WHEEL_SLOTS - 1 steps ahead.
  *
  * The present slot of level 0 holds what is due already.
  */
@@ -68,8 +68,8 @@ void wheel_remove(struct wheel *wheel, struct wheel_link *link)
     wheel->count--;
 }
 
-/* The first occupied slot of `level` ahead of the present one (or, on level 0, the present one too):
- * the tick at which it starts. The level must have one. */
+/* The first occupied slot of `level` ahead of the present one (or, on level 0, the present one
+ * too): the tick at which it starts. The level must have one. */
 static uint64_t level_next(const struct wheel *wheel, unsigned level)
 {
     uint64_t present = wheel->now >> level_shift(level);

@@ -24,9 +24,9 @@ struct wheel_link {
 };
 
 struct wheel {
-    uint64_t now;                  /* everything due at or before it has been handed out */
-    uint64_t count;                /* entries */
-    uint64_t occupied[WHEEL_LEVELS]; /* bit per slot that may hold entries */
+    uint64_t now;   /* all that is due before it is out; what is due at it may remain */
+    uint64_t count; /* entries */
+    uint64_t occupied[WHEEL_LEVELS]; /* bit per slot that holds entries */
     struct list slots[WHEEL_LEVELS][WHEEL_SLOTS];
 };
 

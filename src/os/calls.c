@@ -8,12 +8,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define LIBC_CALLS                                                                            \
-    {                                                                                         \
-        .open = open, .close = close, .read = read, .pread = pread, .write = write,           \
-        .pwrite = pwrite, .fsync = fsync, .fdatasync = fdatasync, .ftruncate = ftruncate,     \
-        .fallocate = fallocate, .rename = rename, .unlink = unlink, .statvfs = statvfs,       \
-        .accept4 = accept4, .mmap = mmap,                                                     \
+#define LIBC_CALLS                                                                                 \
+    {                                                                                              \
+        .open = open, .close = close, .read = read, .pread = pread, .write = write,                \
+        .pwrite = pwrite, .fsync = fsync, .fdatasync = fdatasync, .ftruncate = ftruncate,          \
+        .fallocate = fallocate, .rename = rename, .unlink = unlink, .statvfs = statvfs,            \
+        .accept4 = accept4, .mmap = mmap,                                                          \
     }
 
 struct os_calls os_calls = LIBC_CALLS;

@@ -1,9 +1,9 @@
 /*
  * calls - the system calls that tests must be able to fail, behind one table.
  *
- * Code of this program calls the os_* functions; they go through `os_calls`, which starts as libc's.
- * A test replaces an entry ("this fdatasync fails", "the disk is full") and puts it back. All keep
- * the conventions of the call they stand for: -1 and errno. None retries after EINTR.
+ * Code of this program calls the os_* functions; they go through `os_calls`, which starts as
+ * libc's. A test replaces an entry ("this fdatasync fails", "the disk is full") and puts it back.
+ * All keep the conventions of the call they stand for: -1 and errno. None retries after EINTR.
  *
  * The prototypes are those that db_env_set_func_open and its like of Berkeley DB expect.
  */
@@ -46,7 +46,8 @@ ssize_t os_pread(int fd, void *data, size_t size, off_t offset) __attribute__((w
 ssize_t os_write(int fd, const void *data, size_t size) __attribute__((warn_unused_result));
 ssize_t os_pwrite(int fd, const void *data, size_t size, off_t offset)
     __attribute__((warn_unused_result));
-/* Syncs the data of a file and what is needed to find it again (fdatasync): the size, not the times. */
+/* Syncs the data of a file and what is needed to find it again (fdatasync): the size, not the
+ * times. */
 int os_fsync(int fd) __attribute__((warn_unused_result));
 /* fsync proper, for directories. */
 int os_fsync_all(int fd) __attribute__((warn_unused_result));

@@ -220,8 +220,8 @@ int daemon_lock(const char *path, uint64_t wait_ms, struct err *err)
             goto fail;
         }
         uint64_t left = wait_ms - waited;
-        struct timespec pause = {
-            .tv_nsec = (long)(left < LOCK_POLL_MS ? left : LOCK_POLL_MS) * 1000000};
+        struct timespec pause = {.tv_nsec =
+                                     (long)(left < LOCK_POLL_MS ? left : LOCK_POLL_MS) * 1000000};
         nanosleep(&pause, NULL);
     }
     if (pid_into_file(fd, path, err) != 0)

@@ -35,9 +35,9 @@ void lock_init(struct lock *lock)
     pthread_mutexattr_destroy(&attributes);
 }
 
-/* One attempt, waiting until `until` on the monotonic clock; a time in the past does not wait. That is
- * used instead of pthread_mutex_trylock, which in glibc leaves an unrecoverable mutex locked when it
- * finds it free: the next attempt would wait for the process that only tried. */
+/* One attempt, waiting until `until` on the monotonic clock; a time in the past does not wait. That
+ * is used instead of pthread_mutex_trylock, which in glibc leaves an unrecoverable mutex locked
+ * when it finds it free: the next attempt would wait for the process that only tried. */
 static int lock_attempt(struct lock *lock, const struct timespec *until)
 {
     return pthread_mutex_clocklock(&lock->mutex, CLOCK_MONOTONIC, until);

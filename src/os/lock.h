@@ -1,8 +1,8 @@
 /*
  * lock - a robust mutex in memory shared by processes.
  *
- * Waiting is bounded: it ends with LOCK_STALE when *generation no longer equals `expected`, which is
- * how a process learns that the memory under the lock is being rebuilt.
+ * Waiting is bounded: it ends with LOCK_STALE when *generation no longer equals `expected`, which
+ * is how a process learns that the memory under the lock is being rebuilt.
  */
 #ifndef FILAD_OS_LOCK_H
 #define FILAD_OS_LOCK_H

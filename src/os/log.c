@@ -1,7 +1,7 @@
 /*
- * Nothing here takes a lock that a fork could leave behind locked: no stdio stream, no time zone, no
- * syslog(3) (its datagrams are sent by hand). The descriptor keeps its number when a file is opened
- * anew, so that a thread that is writing meanwhile meets either file but nothing else.
+ * Nothing here takes a lock that a fork could leave behind locked: no stdio stream, no time zone,
+ * no syslog(3) (its datagrams are sent by hand). The descriptor keeps its number when a file is
+ * opened anew, so that a thread that is writing meanwhile meets either file but nothing else.
  */
 #define _GNU_SOURCE 1 /* strerror_r */
 
@@ -109,8 +109,7 @@ static void civil_date(uint64_t days, unsigned *year, unsigned *month, unsigned 
     uint64_t shifted = days + 719468; /* days since 0000-03-01 */
     uint64_t era = shifted / 146097;
     uint64_t of_era = shifted % 146097;
-    uint64_t year_of_era =
-        (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    uint64_t year_of_era = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
     uint64_t of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     uint64_t from_march = (5 * of_year + 2) / 153;
     *day = (unsigned)(of_year - (153 * from_march + 2) / 5 + 1);
@@ -291,8 +290,7 @@ void log_errno(enum log_level level, const char *subsystem, int number, const ch
         text[0] = '\0';
     va_end(args);
     size_t size = strlen(text);
-    snprintf(text + size, sizeof(text) - size, ": %s",
-             strerror_r(number, reason, sizeof(reason)));
+    snprintf(text + size, sizeof(text) - size, ": %s", strerror_r(number, reason, sizeof(reason)));
     log_text(level, subsystem, text);
     errno = saved;
 }

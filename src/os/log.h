@@ -16,12 +16,15 @@
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTICE, LOG_INFO, LOG_DEBUG };
 
-/* Where records go and from which level on: path "stderr", "syslog" or a file (created 0644). */
+/* Where records go and from which level on: path "stderr", "syslog" or a file (created 0644). On
+ * failure nothing changes. Before the first call records from LOG_INFO on go to standard error.
+ * "syslog" sends datagrams to /dev/log without waiting: what the daemon has no room for is lost. */
 int log_open(const char *path, enum log_level level, struct err *err)
     __attribute__((warn_unused_result));
 /* Opens the same path anew (after logrotate). On failure the old file stays in use. */
 int log_reopen(struct err *err) __attribute__((warn_unused_result));
-/* The name of this process in its records: "master", "keeper", "worker 0". Copied. */
+/* The name of this process in its records: "master", "keeper", "worker 0" (spaces are left
+ * out). Copied; to be set before other threads log. */
 void log_set_process(const char *name);
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
@@ -30,8 +33,8 @@ bool log_enabled(enum log_level level);
 bool log_level_parse(struct str name, enum log_level *level);
 const char *log_level_name(enum log_level level);
 
-/* `subsystem`: "store", "conf", "worker", ... Control bytes of the text are escaped: a client cannot
- * forge a line. */
+/* `subsystem`: "store", "conf", "worker", ... Control bytes of the text are escaped: a client
+ * cannot forge a line. */
 void log_write(enum log_level level, const char *subsystem, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

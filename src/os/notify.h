@@ -1,6 +1,6 @@
 /*
- * notify - telling the service manager how we are: the sd_notify protocol, a datagram of lines to the
- * socket named by NOTIFY_SOCKET. Without that variable all of these do nothing and succeed.
+ * notify - telling the service manager how we are: the sd_notify protocol, a datagram of lines to
+ * the socket named by NOTIFY_SOCKET. Without that variable all of these do nothing and succeed.
  */
 #ifndef FILAD_OS_NOTIFY_H
 #define FILAD_OS_NOTIFY_H
@@ -14,8 +14,8 @@ int notify_send(const char *lines, struct err *err) __attribute__((warn_unused_r
 
 int notify_ready(struct err *err) __attribute__((warn_unused_result));
 int notify_stopping(struct err *err) __attribute__((warn_unused_result));
-/* Announces a reload, with the time on the monotonic clock that Type=notify-reload asks for; when it
- * is over notify_ready says so. */
+/* Announces a reload, with the time on the monotonic clock that Type=notify-reload asks for; when
+ * it is over notify_ready says so. */
 int notify_reloading(struct err *err) __attribute__((warn_unused_result));
 /* The process that is the service from now on. */
 int notify_main_pid(pid_t pid, struct err *err) __attribute__((warn_unused_result));

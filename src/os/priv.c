@@ -16,8 +16,8 @@ bool priv_is_root(void)
     return geteuid() == 0;
 }
 
-/* Looks up one name with a buffer that grows until it is large enough. 0: found, ENOENT: there is no
- * such name, or another errno value. On success *gid (and *uid for a user) are set. */
+/* Looks up one name with a buffer that grows until it is large enough. 0: found, ENOENT: there is
+ * no such name, or another errno value. On success *gid (and *uid for a user) are set. */
 static int name_lookup(const char *name, bool is_user, uid_t *uid, gid_t *gid)
 {
     for (size_t size = LOOKUP_START; size <= LOOKUP_LIMIT; size *= 4) {
@@ -40,7 +40,7 @@ static int name_lookup(const char *name, bool is_user, uid_t *uid, gid_t *gid)
         if (failed != ERANGE)
             /* The manual lists these, too, for a name that is not there. */
             return failed == 0 || failed == ESRCH || failed == EBADF || failed == EPERM ? ENOENT
-                                                                                       : failed;
+                                                                                        : failed;
     }
     return ERANGE;
 }
@@ -81,9 +81,8 @@ int priv_drop(const struct priv *priv, struct err *err)
     if (getresuid(&real_uid, &effective_uid, &saved_uid) != 0 ||
         getresgid(&real_gid, &effective_gid, &saved_gid) != 0)
         return err_set_errno(err, errno, "verify user and group");
-    bool changed = real_uid == priv->uid && effective_uid == priv->uid &&
-                   saved_uid == priv->uid && real_gid == priv->gid &&
-                   effective_gid == priv->gid && saved_gid == priv->gid;
+    bool changed = real_uid == priv->uid && effective_uid == priv->uid && saved_uid == priv->uid &&
+                   real_gid == priv->gid && effective_gid == priv->gid && saved_gid == priv->gid;
     if (!changed || (priv->uid != 0 && setuid(0) == 0))
         return err_set(err, EPERM, "user and group did not change to %u and %u", priv->uid,
                        priv->gid);

@@ -17,7 +17,7 @@
 /* The memory that the kernel shows as the command line. */
 static char *title_start;
 static size_t title_size;
-static char **title_arguments;   /* copies, kept reachable */
+static char **title_arguments; /* copies, kept reachable */
 static char **title_environment;
 
 /* Extends [*start, *end) over the strings that follow each other in memory. */

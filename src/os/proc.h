@@ -13,7 +13,8 @@
  * first. Call it once, before another thread exists. Returns the arguments to use from then on
  * (owned here); NULL without memory, then titles only change the name below. */
 char **proc_title_init(int argc, char **argv);
-/* What ps shows: "filad: worker 0"; `name` is the short form of at most 15 bytes (top, /proc/N/comm). */
+/* What ps shows: "filad: worker 0"; `name` is the short form of at most 15 bytes (top,
+ * /proc/N/comm). */
 void proc_title(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Orphans below this process become its children, so that it can wait for them. */
@@ -23,8 +24,8 @@ int proc_set_subreaper(struct err *err) __attribute__((warn_unused_result));
 int proc_set_death_signal(int signal, pid_t parent, struct err *err)
     __attribute__((warn_unused_result));
 
-/* Raises the limit of open files to `wanted` (0: as far as it goes; never lowers it), the hard limit
- * too where that is allowed. *got: the limit then, which may be less than wanted. */
+/* Raises the limit of open files to `wanted` (0: as far as it goes; never lowers it), the hard
+ * limit too where that is allowed. *got: the limit then, which may be less than wanted. */
 int proc_raise_nofile(uint64_t wanted, uint64_t *got, struct err *err)
     __attribute__((warn_unused_result));
 

@@ -7,8 +7,9 @@
 #include "core/err.h"
 
 /* Blocks `signals` in this thread (and in those it makes) and returns a non-blocking, close-on-exec
- * descriptor that becomes readable when one is pending; -1 on failure. Ones that were ignored when the
- * program was started are made deliverable. After a fork the child makes a descriptor of its own. */
+ * descriptor that becomes readable when one is pending; -1 on failure. Ones that were ignored when
+ * the program was started are made deliverable. After a fork the child makes a descriptor of its
+ * own. */
 int sig_open(const int *signals, unsigned count, struct err *err)
     __attribute__((warn_unused_result));
 

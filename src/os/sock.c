@@ -77,11 +77,9 @@ static int host_classify(struct sock_address *address, bool bracketed, struct er
         return 0;
     }
     if (inet_pton(AF_INET6, address->host, &ipv6) == 1)
-        return err_set(err, EINVAL, "an IPv6 address is written in brackets: [%s]",
-                       address->host);
+        return err_set(err, EINVAL, "an IPv6 address is written in brackets: [%s]", address->host);
     if (!host_name_valid(address->host))
-        return err_set(err, EINVAL, "\"%s\" is neither an address nor a host name",
-                       address->host);
+        return err_set(err, EINVAL, "\"%s\" is neither an address nor a host name", address->host);
     address->kind = SOCK_KIND_NAME;
     return 0;
 }
@@ -194,8 +192,7 @@ int sock_listen(const struct sock_address *address, int backlog, struct err *err
     int fd = socket(sockaddr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_set_errno(err, errno, "listen on %s", text);
-    if (listener_prepare(fd, &sockaddr) != 0 ||
-        bind(fd, (struct sockaddr *)&sockaddr, size) != 0)
+    if (listener_prepare(fd, &sockaddr) != 0 || bind(fd, (struct sockaddr *)&sockaddr, size) != 0)
         goto fail;
     if ((address->kind == SOCK_KIND_UNIX && chmod(address->path, 0666) != 0) ||
         listen(fd, backlog) != 0)
@@ -378,8 +375,7 @@ void sock_text(const struct sockaddr *address, socklen_t size, char text[SOCK_TE
             inet_ntop(AF_INET, in6->sin6_addr.s6_addr + 12, host, sizeof(host));
         else
             inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
-        snprintf(text, SOCK_TEXT_SIZE, mapped ? "%s:%u" : "[%s]:%u", host,
-                 ntohs(in6->sin6_port));
+        snprintf(text, SOCK_TEXT_SIZE, mapped ? "%s:%u" : "[%s]:%u", host, ntohs(in6->sin6_port));
     } else {
         snprintf(text, SOCK_TEXT_SIZE, "address family %u", address->sa_family);
     }
@@ -434,8 +430,8 @@ int sock_send(int fd, const void *data, size_t size, const int *fds, unsigned co
     return sent < 0 ? -1 : 0;
 }
 
-/* Takes the descriptors out of a received message; how many there are, `fits` says whether `fds` had
- * room for all. Those that have no place are closed. */
+/* Takes the descriptors out of a received message; how many there are, `fits` says whether `fds`
+ * had room for all. Those that have no place are closed. */
 static unsigned fds_take(struct msghdr *message, int *fds, unsigned room, bool *fits)
 {
     unsigned count = 0;

@@ -1,6 +1,6 @@
 /*
- * sock - addresses as users write them, listeners, connections, and the socket pairs between our own
- * processes. Every descriptor made here is close-on-exec.
+ * sock - addresses as users write them, listeners, connections, and the socket pairs between our
+ * own processes. Every descriptor made here is close-on-exec.
  */
 #ifndef FILAD_OS_SOCK_H
 #define FILAD_OS_SOCK_H
@@ -38,9 +38,9 @@ int sock_address_parse(struct str text, struct sock_address *address, struct err
 /* The same forms back, in one spelling: equal text means equal address. */
 void sock_address_format(const struct sock_address *address, char text[SOCK_TEXT_SIZE]);
 
-/* A non-blocking listener. IPv6 ones take IPv6 only, so that [::] and 0.0.0.0 can stand side by side.
- * unix: a socket file that nobody answers on is replaced, one that is answered is EADDRINUSE, any
- * other file is left alone; the new one has mode 0666. The descriptor, or -1. */
+/* A non-blocking listener. IPv6 ones take IPv6 only, so that [::] and 0.0.0.0 can stand side by
+ * side. unix: a socket file that nobody answers on is replaced, one that is answered is EADDRINUSE,
+ * any other file is left alone; the new one has mode 0666. The descriptor, or -1. */
 int sock_listen(const struct sock_address *address, int backlog, struct err *err)
     __attribute__((warn_unused_result));
 
@@ -66,7 +66,8 @@ void sock_text(const struct sockaddr *address, socklen_t size, char text[SOCK_TE
 /* The port that a listener got; 0 for unix or on failure. */
 uint16_t sock_port(int fd);
 
-/* A pair of non-blocking SOCK_SEQPACKET sockets: messages keep their bounds. 0, or -1 with errno. */
+/* A pair of non-blocking SOCK_SEQPACKET sockets: messages keep their bounds. 0, or -1 with errno.
+ */
 int sock_pair(int fds[2]) __attribute__((warn_unused_result));
 
 #define SOCK_FDS_MAX 64 /* descriptors in one message */
@@ -75,10 +76,10 @@ int sock_pair(int fds[2]) __attribute__((warn_unused_result));
  * errno: EAGAIN when the other end has to read first. */
 int sock_send(int fd, const void *data, size_t size, const int *fds, unsigned count)
     __attribute__((warn_unused_result));
-/* Receives one message of at most `size` bytes. *count: on entry how many descriptors `fds` has room
- * for, then how many came; they belong to the caller. The size of the message, 0 when the other end
- * is gone, -1 with errno. A message with more bytes or descriptors than there is room for is lost:
- * EMSGSIZE, its descriptors closed. */
+/* Receives one message of at most `size` bytes. *count: on entry how many descriptors `fds` has
+ * room for, then how many came; they belong to the caller. The size of the message, 0 when the
+ * other end is gone, -1 with errno. A message with more bytes or descriptors than there is room for
+ * is lost: EMSGSIZE, its descriptors closed. */
 ssize_t sock_receive(int fd, void *data, size_t size, int *fds, unsigned *count)
     __attribute__((warn_unused_result));
 

@@ -12,12 +12,13 @@ struct thread {
     pthread_t id;
 };
 
-/* Starts run(argument) in a thread with all signals blocked. `name` (copied; 15 bytes count) is what
- * top -H and debuggers show. */
+/* Starts run(argument) in a thread with all signals blocked. `name` (copied; 15 bytes count) is
+ * what top -H and debuggers show. */
 int thread_create(struct thread *thread, const char *name, void (*run)(void *argument),
                   void *argument, struct err *err) __attribute__((warn_unused_result));
 
-/* Waits for its end. Aborts when the thread cannot be joined, which only a mistake of ours can cause. */
+/* Waits for its end. Aborts when the thread cannot be joined, which only a mistake of ours can
+ * cause. */
 void thread_join(struct thread *thread);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * time - the two clocks. Durations and deadlines of living processes use the monotonic one, which is
- * the same for all processes of a machine; what is written to the store uses the wall clock.
+ * time - the two clocks. Durations and deadlines of living processes use the monotonic one, which
+ * is the same for all processes of a machine; what is written to the store uses the wall clock.
  */
 #ifndef FILAD_OS_TIME_H
 #define FILAD_OS_TIME_H

@@ -38,8 +38,8 @@ static void test_every_code_in_every_size(void **state)
         for (uint32_t code = 0; code < limits[size]; code++) {
             uint8_t bytes[4];
             encode(code, size, bytes);
-            bool allowed = size == shortest(code) && code <= 0x10ffff &&
-                           !(code >= 0xd800 && code <= 0xdfff);
+            bool allowed =
+                size == shortest(code) && code <= 0x10ffff && !(code >= 0xd800 && code <= 0xdfff);
             if (utf8_valid(str_of(bytes, size)) != allowed)
                 fail_msg("U+%04X in %zu bytes", code, size);
         }

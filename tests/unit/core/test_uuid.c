@@ -90,8 +90,8 @@ static void test_text_round_trip(void **state)
     struct uuid id, upper;
     uint8_t out[UUID_TEXT_SIZE];
     assert_true(uuid_parse(str_from_c(text), &id));
-    assert_memory_equal(id.bytes, "\x01\x92\xf0\xc1\x2b\x3c\x7d\x4e\x8f\x50\x61\x72\x83\x9a\xbc\xde",
-                        16);
+    assert_memory_equal(id.bytes,
+                        "\x01\x92\xf0\xc1\x2b\x3c\x7d\x4e\x8f\x50\x61\x72\x83\x9a\xbc\xde", 16);
     uuid_format(&id, out);
     assert_memory_equal(out, text, UUID_TEXT_SIZE);
     assert_true(uuid_parse(STR("0192F0C1-2B3C-7D4E-8F50-6172839ABCDE"), &upper));

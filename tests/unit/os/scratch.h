@@ -5,7 +5,6 @@
 #define FILAD_TESTS_UNIT_OS_SCRATCH_H
 
 #include <ftw.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +12,8 @@
 #include <unistd.h>
 
 struct scratch {
-    char dir[64];
-    char path[PATH_MAX]; /* of the last scratch_path */
+    char dir[32];
+    char path[96]; /* of the last scratch_path */
 };
 
 static inline int scratch_setup(void **state)

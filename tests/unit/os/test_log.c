@@ -1,3 +1,4 @@
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -55,10 +56,15 @@ static void test_form_of_a_line(void **state)
     unsigned year, month, day, hour, minute, second, ms;
     int end = 0;
     assert_int_equal(sscanf(text, "%4u-%2u-%2uT%2u:%2u:%2u.%3uZ%n", &year, &month, &day, &hour,
-                            &minute, &second, &ms, &end), 7);
+                            &minute, &second, &ms, &end),
+                     7);
     assert_int_equal(end, 24);
-    struct tm tm = {.tm_year = (int)year - 1900, .tm_mon = (int)month - 1, .tm_mday = (int)day,
-                    .tm_hour = (int)hour, .tm_min = (int)minute, .tm_sec = (int)second};
+    struct tm tm = {.tm_year = (int)year - 1900,
+                    .tm_mon = (int)month - 1,
+                    .tm_mday = (int)day,
+                    .tm_hour = (int)hour,
+                    .tm_min = (int)minute,
+                    .tm_sec = (int)second};
     assert_in_range(time_wall_ms() / 1000 - (uint64_t)timegm(&tm), 0, 60);
     snprintf(expected, sizeof(expected),
              " [error] %d#worker0 store: open queues/7.db: No space left on device\n", getpid());
@@ -98,9 +104,12 @@ static void test_control_and_invalid_bytes_are_escaped(void **state)
     static const char *const cases[][2] = {
         {"a\nb", "a\\x0ab\n"},
         {"a\r\t\x1b[1m\x7f", "a\\x0d\\x09\\x1b[1m\\x7f\n"},
-        {"caf\xc3\xa9 \xe2\x82\xac \xf0\x9d\x84\x9e", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9d\x84\x9e\n"},
+        {"caf\xc3\xa9 \xe2\x82\xac \xf0\x9d\x84\x9e",
+         "caf\xc3\xa9 \xe2\x82\xac \xf0\x9d\x84\x9e\n"},
         {"\xff \xc3( \xe2\x82", "\\xff \\xc3( \\xe2\\x82\n"},
-        {"\xc2\x9b" "31m", "\\xc2\\x9b31m\n"}, /* a control sequence in one character */
+        {"\xc2\x9b"
+         "31m",
+         "\\xc2\\x9b31m\n"}, /* a control sequence in one character */
         {"\xed\xa0\x80", "\\xed\\xa0\\x80\n"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

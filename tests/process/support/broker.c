@@ -1,0 +1,379 @@
+#include "process/support/broker.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "os/time.h"
+#include "process/support/files.h"
+#include "process/support/peer.h"
+
+bool wait_until(bool (*condition)(void *context), void *context, unsigned timeout_ms)
+{
+    uint64_t end_ns = time_monotonic_ns() + timeout_ms * 1000000ull;
+    while (!condition(context)) {
+        if (time_monotonic_ns() > end_ns)
+            return condition(context);
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    }
+    return true;
+}
+
+/* ---- files and configuration ---- */
+
+static int free_port(struct err *err)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), port = -1;
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) != 0)
+        err_set_errno(err, errno, "free port");
+    else
+        port = ntohs(address.sin_port);
+    if (fd >= 0)
+        close(fd);
+    return port;
+}
+
+static void find_program(char path[BROKER_PATH_SIZE], const char *chosen, const char *variable,
+                         const char *name)
+{
+    const char *given = chosen ? chosen : getenv(variable);
+    const char *objs = getenv("FILAD_OBJS");
+    if (given)
+        snprintf(path, BROKER_PATH_SIZE, "%s", given);
+    else
+        snprintf(path, BROKER_PATH_SIZE, "%s/%s", objs ? objs : "objs", name);
+    char *full = realpath(path, NULL);
+    if (full)
+        snprintf(path, BROKER_PATH_SIZE, "%s", full);
+    free(full);
+}
+
+int broker_write_text(const char *path, const char *text, struct err *err)
+{
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return err_set_errno(err, errno, "open %s", path);
+    fputs(text, file);
+    if (fclose(file) != 0)
+        return err_set_errno(err, errno, "write %s", path);
+    return 0;
+}
+
+int broker_write_conf(struct broker *broker, const char *extra, struct err *err)
+{
+    const struct broker_options *options = &broker->options;
+    FILE *file = fopen(broker->conf, "w");
+    if (!file)
+        return err_set_errno(err, errno, "open %s", broker->conf);
+    if (geteuid() == 0)
+        fputs("user: nobody\ngroup: nogroup\n", file);
+    fprintf(file,
+            "worker_processes: %u\n"
+            "daemon: false\n"
+            "pid_file: %s\n"
+            "error_log: {path: %s, level: debug}\n"
+            "worker_shutdown_timeout: 5s\n"
+            "listen:\n"
+            "  - address: %s\n"
+            "  - address: %s\n"
+            "store:\n"
+            "  path: %s\n"
+            "  regions: %s\n"
+            "  cache_size: 32m\n"
+            "  reserve: 16m\n"
+            "%s"
+            "shared_memory: %s\n"
+            "header_key: {fairness: tenant, weight: weight}\n"
+            "%s%s",
+            options->workers ? options->workers : 2, broker->pid_file, broker->log,
+            broker->unix_address, broker->tcp_address, broker->store, broker->regions,
+            options->store ? options->store : "",
+            options->shared_memory ? options->shared_memory : "256m",
+            options->extra ? options->extra : "", extra ? extra : "");
+    if (fclose(file) != 0)
+        return err_set_errno(err, errno, "write %s", broker->conf);
+    return 0;
+}
+
+__attribute__((format(printf, 2, 3))) static void path_in(char path[BROKER_PATH_SIZE],
+                                                          const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    if (vsnprintf(path, BROKER_PATH_SIZE, format, arguments) >= BROKER_PATH_SIZE)
+        abort();
+    va_end(arguments);
+}
+
+int broker_init(struct broker *broker, const struct broker_options *options, struct err *err)
+{
+    memset(broker, 0, sizeof *broker);
+    if (options)
+        broker->options = *options;
+    find_program(broker->filad, broker->options.filad, "FILAD", "filad");
+    find_program(broker->fila, NULL, "FILA", "fila");
+    if (access(broker->filad, X_OK) != 0)
+        return err_set_errno(err, errno, "%s", broker->filad);
+    if (files_make_directory(broker->directory, broker->options.parent, err) != 0)
+        return -1;
+    const char *name = strrchr(broker->directory, '/') + 1;
+    path_in(broker->conf, "%s/filad.yaml", broker->directory);
+    path_in(broker->pid_file, "%s/run/filad.pid", broker->directory);
+    path_in(broker->log, "%s/log/error.log", broker->directory);
+    path_in(broker->output, "%s/output", broker->directory);
+    path_in(broker->store, "%s/store", broker->directory);
+    path_in(broker->control, "%s/shim", broker->directory);
+    if (broker->options.regions)
+        path_in(broker->regions, "%s", broker->options.regions);
+    else if (access("/dev/shm", W_OK) == 0)
+        path_in(broker->regions, "/dev/shm/%s", name);
+    else
+        path_in(broker->regions, "%s/regions", broker->directory);
+    int port = free_port(err);
+    if (port < 0)
+        return -1;
+    path_in(broker->unix_address, "unix:%s/socket", broker->directory);
+    snprintf(broker->tcp_address, sizeof broker->tcp_address, "127.0.0.1:%d", port);
+    if (broker_shim(broker, "", err) != 0)
+        return -1;
+    return broker_write_conf(broker, NULL, err);
+}
+
+/* ---- start ---- */
+
+static void exec_master(struct broker *broker, int output)
+{
+    char preload[BROKER_PATH_SIZE];
+    const char *objs = getenv("FILAD_OBJS");
+    setsid();
+    if (dup2(output, 1) < 0 || dup2(output, 2) < 0 || chdir(broker->directory) != 0)
+        _exit(126);
+    int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (nothing >= 0)
+        dup2(nothing, 0);
+    if (broker->options.shim) {
+        snprintf(preload, sizeof preload, "%s/tests/process/shim_%s.so", objs ? objs : "objs",
+                 broker->options.shim);
+        char *full = objs ? strdup(preload) : NULL;
+        setenv("LD_PRELOAD", full ? full : preload, 1);
+        setenv("FILAD_SHIM_CONTROL", broker->control, 1);
+        setenv("FILAD_SHIM_STORE", broker->store, 1);
+    }
+    execl(broker->filad, broker->filad, "-c", broker->conf, (char *)NULL);
+    dprintf(2, "exec %s: %s\n", broker->filad, strerror(errno));
+    _exit(127);
+}
+
+int broker_spawn(struct broker *broker, struct err *err)
+{
+    char objs[BROKER_PATH_SIZE];
+    if (!getenv("FILAD_OBJS") && realpath("objs", objs))
+        setenv("FILAD_OBJS", objs, 1);
+    int output = open(broker->output, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (output < 0)
+        return err_set_errno(err, errno, "open %s", broker->output);
+    pid_t pid = fork();
+    if (pid == 0)
+        exec_master(broker, output);
+    close(output);
+    if (pid < 0)
+        return err_set_errno(err, errno, "fork");
+    broker->pid = broker->session = pid;
+    return 0;
+}
+
+bool broker_running(struct broker *broker)
+{
+    if (broker->pid && waitpid(broker->pid, &broker->status, WNOHANG) == broker->pid)
+        broker->pid = 0;
+    return broker->pid != 0;
+}
+
+/* Adds the end of the output to a reason. */
+static int explain(const struct broker *broker, struct err *err)
+{
+    char end[300];
+    files_tail(broker->output, end, sizeof end);
+    if (end[0] == '\0')
+        files_tail(broker->log, end, sizeof end);
+    for (char *at = end; *at; at++)
+        if (*at == '\n')
+            *at = ' ';
+    struct err reason = *err;
+    return err_set(err, reason.code, "%.150s; it said: %s", reason.text, end);
+}
+
+int broker_wait_ready(struct broker *broker, unsigned timeout_ms, struct err *err)
+{
+    uint64_t end_ns = time_monotonic_ns() + timeout_ms * 1000000ull;
+    for (;;) {
+        struct peer *peer = peer_open(broker->unix_address, err);
+        struct framed_stats stats;
+        /* Any answer of the store will do. */
+        int code = peer ? peer_stats(peer, "no-such-queue", &stats, err) : -1;
+        peer_close(peer, true);
+        if (code >= 0 && code != FIBP_STORAGE_ERROR)
+            return 0;
+        if (!broker_running(broker)) {
+            err_set(err, 0, "filad ended with %s %d", WIFEXITED(broker->status) ? "status" : "signal",
+                    WIFEXITED(broker->status) ? WEXITSTATUS(broker->status)
+                                              : WTERMSIG(broker->status));
+            return explain(broker, err);
+        }
+        if (time_monotonic_ns() > end_ns) {
+            err_prefix(err, "filad did not become ready");
+            return explain(broker, err);
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+}
+
+int broker_start(struct broker *broker, struct err *err)
+{
+    if (broker_spawn(broker, err) != 0)
+        return -1;
+    return broker_wait_ready(broker, BROKER_READY_MS, err);
+}
+
+/* ---- end ---- */
+
+static bool nobody_left(void *context)
+{
+    struct broker *broker = context;
+    struct broker_process list[BROKER_PROCESSES_MAX];
+    return !broker_running(broker) &&
+           broker_processes(broker, list, BROKER_PROCESSES_MAX) == 0;
+}
+
+int broker_wait_end(struct broker *broker, unsigned timeout_ms, struct err *err)
+{
+    if (wait_until(nobody_left, broker, timeout_ms))
+        return 0;
+    err_set(err, 0, "filad did not end within %u ms", timeout_ms);
+    return explain(broker, err);
+}
+
+int broker_stop(struct broker *broker, int signal, struct err *err)
+{
+    if (!broker_running(broker))
+        return err_set(err, 0, "there is no master to stop");
+    kill(broker->pid, signal);
+    if (broker_wait_end(broker, BROKER_READY_MS, err) != 0)
+        return -1;
+    if (!WIFEXITED(broker->status) || WEXITSTATUS(broker->status) != 0) {
+        err_set(err, 0, "the master ended with wait status %x", (unsigned)broker->status);
+        return explain(broker, err);
+    }
+    return 0;
+}
+
+void broker_kill(struct broker *broker, const struct broker_process *victims, size_t count)
+{
+    bool master = false;
+    for (size_t i = 0; i < count; i++) {
+        kill(victims[i].pid, SIGKILL);
+        master |= victims[i].pid == broker->pid;
+    }
+    if (master && broker->pid) {
+        waitpid(broker->pid, &broker->status, 0);
+        broker->pid = 0;
+    }
+}
+
+void broker_kill_all(struct broker *broker)
+{
+    struct broker_process list[BROKER_PROCESSES_MAX];
+    size_t count = broker_processes(broker, list, BROKER_PROCESSES_MAX);
+    broker_kill(broker, list, count);
+}
+
+void broker_cleanup(struct broker *broker, bool keep)
+{
+    if (broker->session) {
+        /* A stopped process takes SIGKILL too; repeated for what is forked meanwhile. */
+        for (int i = 0; i < 200 && !nobody_left(broker); i++) {
+            broker_kill_all(broker);
+            nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        }
+        broker->session = 0;
+    }
+    if (broker->directory[0] && !keep) {
+        files_remove_tree(broker->regions);
+        files_remove_tree(broker->directory);
+    }
+    broker->directory[0] = '\0';
+}
+
+/* ---- programs, shim, log ---- */
+
+int broker_run(struct broker *broker, const char *program, const char *const *arguments,
+               char *output, size_t size)
+{
+    const char *path = strcmp(program, "filad") == 0 ? broker->filad : broker->fila;
+    const char *argv[32] = {path};
+    for (size_t i = 0; i < 30 && arguments[i]; i++)
+        argv[i + 1] = arguments[i];
+    char capture[BROKER_PATH_SIZE];
+    path_in(capture, "%s/capture-XXXXXX", broker->directory);
+    int fd = mkostemp(capture, O_CLOEXEC), status = -1;
+    if (fd < 0)
+        return -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (dup2(nothing, 0) < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
+            _exit(126);
+        setenv("FILA_ADDR", broker->tcp_address, 1);
+        execv(path, (char *const *)(uintptr_t)argv);
+        dprintf(2, "exec %s: %s\n", path, strerror(errno));
+        _exit(127);
+    }
+    if (pid > 0 && waitpid(pid, &status, 0) == pid)
+        status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    ssize_t got = pread(fd, output, size - 1, 0);
+    output[got > 0 ? got : 0] = '\0';
+    close(fd);
+    unlink(capture);
+    return status;
+}
+
+int broker_shim(struct broker *broker, const char *command, struct err *err)
+{
+    char draft[BROKER_PATH_SIZE + 8];
+    snprintf(draft, sizeof draft, "%s.new", broker->control);
+    if (broker_write_text(draft, command, err) != 0)
+        return -1;
+    /* Read by processes of another user; what they leave in reports is written beside it. */
+    if (chmod(draft, 0644) != 0 || rename(draft, broker->control) != 0)
+        return err_set_errno(err, errno, "rename %s", draft);
+    return 0;
+}
+
+bool broker_logged(const struct broker *broker, const char *text)
+{
+    return files_contain(broker->log, text) || files_contain(broker->output, text);
+}
+
+void broker_print_log(const struct broker *broker, FILE *out)
+{
+    if (broker->directory[0] == '\0')
+        return;
+    fprintf(out, "---- the end of %s\n", broker->log);
+    files_print_tail(broker->log, out);
+    fprintf(out, "---- the end of %s\n", broker->output);
+    files_print_tail(broker->output, out);
+    fprintf(out, "----\n");
+}
