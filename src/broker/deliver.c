@@ -17,7 +17,7 @@
 
 #define PULL_MESSAGES 32
 #define PULL_BYTES (1u << 20) /* a pull reads no more once it has so many; one message may be larger */
-#define FRAME_START 4096
+#define BULK_WORTH 4 /* a bulk read copies 32 KiB and more: fewer messages are read one by one */
 
 /* A lane's part of a pull. */
 struct pull_lane {
@@ -206,42 +206,73 @@ static bool take_record(struct pull *pull, struct pull_lane *lane, uint64_t seq,
     return true;
 }
 
+/* Takes one record that stands behind `from` in key order, if it is of the lane. 1: it is in `out`; 0: it
+ * was passed over, or the lane has ended; -1: no memory. */
+static int take_next(struct pull *pull, struct pull_lane *lane, const uint8_t *from, struct str key,
+                     struct str value, struct pull_message *out)
+{
+    if (key.size != RECORD_MESSAGE_KEY_SIZE || memcmp(key.data, from, 9) != 0) {
+        lane->ended = true;
+        return 0;
+    }
+    uint64_t seq = bytes_get_u64(key.data + 9);
+    lane->next = seq + 1;
+    if (!take_record(pull, lane, seq, value, out))
+        return 0;
+    if (!queue_scan_counted(pull->queue, lane->lane->id, seq))
+        lane->uncounted++;
+    return copy_body(pull, &out->message) ? 1 : -1;
+}
+
+static int read_one(struct pull *pull, struct pull_lane *lane, struct pull_message *out,
+                    uint32_t *got)
+{
+    uint8_t from[RECORD_MESSAGE_KEY_SIZE], key[RECORD_KEY_MAX];
+    size_t key_size = 0;
+    struct buf *value = &pull->broker->value;
+    record_message_key(from, lane->lane->id, lane->next);
+    int result = queue_db_read_first(pull->cursor, str_of(from, sizeof(from)), key, &key_size, value);
+    if (result)
+        return result;
+    int taken = take_next(pull, lane, from, str_of(key, key_size), buf_str(value), out);
+    *got += taken > 0;
+    return taken < 0 ? ENOMEM : 0;
+}
+
+static int read_some(struct pull *pull, struct pull_lane *lane, uint32_t count,
+                     struct pull_message *out, uint32_t *got)
+{
+    struct queue_db_bulk *bulk = &pull->broker->bulk;
+    uint8_t from[RECORD_MESSAGE_KEY_SIZE];
+    struct str key, value;
+    size_t wanted = (count - *got) * (pull->local->record_size + 64);
+    record_message_key(from, lane->lane->id, lane->next);
+    int result = queue_db_bulk_read(pull->cursor, bulk, str_of(from, sizeof(from)),
+                                    wanted < PULL_BYTES ? wanted : PULL_BYTES);
+    while (!result && *got < count && !lane->ended && pull->bytes < PULL_BYTES &&
+           queue_db_bulk_next(bulk, &key, &value)) {
+        int taken = take_next(pull, lane, from, key, value, &out[*got]);
+        if (taken < 0)
+            return ENOMEM;
+        *got += (uint32_t)taken;
+    }
+    return result;
+}
+
 /* Reads up to `count` ready messages of a lane into out[]; *got tells how many. */
 static int read_ready(struct pull *pull, struct pull_lane *lane, uint32_t count,
                       struct pull_message *out, uint32_t *got)
 {
-    struct queue_db_bulk *bulk = &pull->broker->bulk;
+    int result = 0;
     *got = 0;
-    while (*got < count && !lane->ended && pull->bytes < PULL_BYTES) {
-        uint8_t from[RECORD_MESSAGE_KEY_SIZE];
-        struct str key, value;
-        size_t wanted = (count - *got) * (pull->local->record_size + 64);
-        record_message_key(from, lane->lane->id, lane->next);
-        int result = queue_db_bulk_read(pull->cursor, bulk, str_of(from, sizeof(from)),
-                                        wanted < PULL_BYTES ? wanted : PULL_BYTES);
-        if (result == DB_NOTFOUND) {
-            lane->ended = true;
-            return 0;
-        }
-        if (result)
-            return result;
-        while (*got < count && pull->bytes < PULL_BYTES && queue_db_bulk_next(bulk, &key, &value)) {
-            if (key.size != sizeof(from) || memcmp(key.data, from, 9) != 0) {
-                lane->ended = true;
-                break;
-            }
-            uint64_t seq = bytes_get_u64(key.data + 9);
-            lane->next = seq + 1;
-            if (!take_record(pull, lane, seq, value, &out[*got]))
-                continue;
-            if (!copy_body(pull, &out[*got].message))
-                return ENOMEM;
-            if (!queue_scan_counted(pull->queue, lane->lane->id, seq))
-                lane->uncounted++;
-            (*got)++;
-        }
+    while (!result && *got < count && !lane->ended && pull->bytes < PULL_BYTES)
+        result = count - *got < BULK_WORTH ? read_one(pull, lane, &out[*got], got)
+                                           : read_some(pull, lane, count, out, got);
+    if (result == DB_NOTFOUND) {
+        lane->ended = true;
+        return 0;
     }
-    return 0;
+    return result;
 }
 
 /* Reads the messages that were given back, oldest first. */

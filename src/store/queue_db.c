@@ -172,6 +172,30 @@ int queue_db_seek(DBC *cursor, struct str from, uint8_t key[RECORD_MESSAGE_KEY_S
     return result;
 }
 
+int queue_db_read_first(DBC *cursor, struct str from, uint8_t *key, size_t *key_size,
+                        struct buf *value)
+{
+    for (size_t want = 4096;;) {
+        DBT key_dbt = {.data = key, .size = (u_int32_t)from.size, .ulen = RECORD_KEY_MAX,
+                       .flags = DB_DBT_USERMEM};
+        DBT value_dbt = {.flags = DB_DBT_USERMEM};
+        memcpy(key, from.data, from.size);
+        buf_clear(value);
+        value_dbt.data = buf_reserve(value, want);
+        if (!value_dbt.data)
+            return ENOMEM;
+        value_dbt.ulen = (u_int32_t)(value->capacity < UINT32_MAX ? value->capacity : UINT32_MAX);
+        int result = cursor->get(cursor, &key_dbt, &value_dbt, DB_SET_RANGE);
+        if (result == DB_BUFFER_SMALL && value_dbt.size > want) {
+            want = value_dbt.size;
+            continue;
+        }
+        *key_size = key_dbt.size;
+        value->size = result ? 0 : value_dbt.size;
+        return result;
+    }
+}
+
 int queue_db_bulk_read(DBC *cursor, struct queue_db_bulk *bulk, struct str from, size_t wanted)
 {
     uint8_t key_bytes[RECORD_KEY_MAX];

@@ -71,6 +71,11 @@ void queue_db_cursor_close(DBC *cursor); /* NULL is fine */
 int queue_db_seek(DBC *cursor, struct str from, uint8_t key[RECORD_MESSAGE_KEY_SIZE])
     __attribute__((warn_unused_result));
 
+/* Reads the first record with a key >= `from`: for one record cheaper than a bulk read. `key` holds
+ * RECORD_KEY_MAX bytes and is *key_size long then. */
+int queue_db_read_first(DBC *cursor, struct str from, uint8_t *key, size_t *key_size,
+                        struct buf *value) __attribute__((warn_unused_result));
+
 /* Reads records from the first key >= `from` on, about `wanted` bytes but at least one record.
  * DB_NOTFOUND when there is none. */
 int queue_db_bulk_read(DBC *cursor, struct queue_db_bulk *bulk, struct str from, size_t wanted)
