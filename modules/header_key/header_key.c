@@ -4,9 +4,9 @@
  *
  *   header_key: {fairness: tenant, weight: weight}
  *
- * A setting that is missing leaves that part of the verdict as it is. A message without the fairness
- * header, or with one of over 1,024 bytes, has the key "default"; a weight that is missing or no
- * unsigned 32-bit number is 1.
+ * A setting that is missing leaves that part of the verdict as it is. A message without the
+ * fairness header, or with one of over 1,024 bytes, has the key "default"; a weight that is missing
+ * or no unsigned 32-bit number is 1.
  */
 #include "fibp/framed.h"
 #include "hook/hook.h"

@@ -93,9 +93,10 @@ int broker_refresh(struct broker *broker) __attribute__((warn_unused_result));
 int broker_deliver(struct broker *broker, unsigned pulls) __attribute__((warn_unused_result));
 
 /* Takes all subscriptions off before broker_close and gives each to `each`; broker_attach announces one
- * anew in the next environment, with the FIBP status that it had for a new one. */
-void broker_detach(struct broker *broker, void (*each)(void *context, struct subscription *),
-                   void *context);
+ * anew in the next environment, with the FIBP status that it had for a new one. `valid`: the zone is,
+ * and forgets the consumers. */
+void broker_detach(struct broker *broker, bool valid,
+                   void (*each)(void *context, struct subscription *), void *context);
 int broker_attach(struct broker *broker, struct subscription *subscription, uint8_t *status)
     __attribute__((warn_unused_result));
 

@@ -54,6 +54,16 @@ int broker_subscribe(struct broker *broker, struct operation *operation)
     return broker_attach(broker, subscribe->subscription, &operation->status);
 }
 
+static int forget_consumer(struct broker *broker, struct local_subscription *sub)
+{
+    struct queue *queue = sub->local->queue;
+    if (broker_lock(broker, &queue->lock) != 0)
+        return -1;
+    queue_consumer_remove(queue, sub->consumer);
+    lock_release(&queue->lock);
+    return 0;
+}
+
 int broker_unsubscribe(struct broker *broker, struct operation *operation)
 {
     struct subscription *subscription = ((struct operation_subscription *)operation)->subscription;
@@ -61,11 +71,8 @@ int broker_unsubscribe(struct broker *broker, struct operation *operation)
     operation->status = FIBP_OK;
     if (!sub) /* its queue was deleted before */
         return 0;
-    struct queue *queue = sub->local->queue;
-    if (broker_lock(broker, &queue->lock) != 0)
+    if (forget_consumer(broker, sub) != 0)
         return -1;
-    queue_consumer_remove(queue, sub->consumer);
-    lock_release(&queue->lock);
     list_remove(&sub->link);
     list_remove(&sub->all);
     subscription->store = NULL;
@@ -109,13 +116,15 @@ int broker_return(struct broker *broker, struct operation *operation)
     return 0;
 }
 
-void broker_detach(struct broker *broker, void (*each)(void *context, struct subscription *),
-                   void *context)
+void broker_detach(struct broker *broker, bool valid,
+                   void (*each)(void *context, struct subscription *), void *context)
 {
     LIST_EACH_SAFE(&broker->subscriptions, entry)
     {
         struct local_subscription *sub = CONTAINER_OF(entry, struct local_subscription, all);
         struct subscription *subscription = sub->subscription;
+        if (valid && forget_consumer(broker, sub) != 0)
+            valid = false;
         list_remove(&sub->all);
         subscription->store = NULL;
         free(sub);

@@ -84,7 +84,7 @@ static int put_lane(struct write *write, const struct lane *lane)
 }
 
 /* The records that follow from all items together: lanes, and batches whose last lease goes. */
-static int put_consequences(struct write *write)
+int write_consequences(struct write *write)
 {
     int result = 0;
     for (struct lane *lane = write->lanes; lane && !result; lane = lane->staged_next)
@@ -124,18 +124,22 @@ static void publish_lanes(struct write *write)
     write->lanes = NULL;
 }
 
-static void undo(struct write *write, struct write_entry *first, struct write_entry *end)
+void write_begin(struct write *write, DB_TXN *txn)
 {
-    for (struct write_entry *entry = first; entry != end; entry = entry->next) {
-        if (entry->staged)
-            methods[entry->kind]->undo(write, entry);
-        entry->staged = false;
-    }
+    write->txn = txn;
+    write->next_seq = write->queue->next_seq;
+    write->next_lane = write->queue->next_lane;
+    write->lanes = NULL;
+    write->batches = NULL;
+}
+
+void write_undo(struct write *write)
+{
     undo_lanes(write);
     write->batches = NULL;
 }
 
-static void publish(struct write *write, struct write_entry *first, struct write_entry *end)
+void write_publish(struct write *write)
 {
     write->queue->next_seq = write->next_seq;
     write->queue->next_lane = write->next_lane;
@@ -143,6 +147,21 @@ static void publish(struct write *write, struct write_entry *first, struct write
         batch->staged_removals = 0;
     write->batches = NULL;
     publish_lanes(write);
+}
+
+static void undo(struct write *write, struct write_entry *first, struct write_entry *end)
+{
+    for (struct write_entry *entry = first; entry != end; entry = entry->next) {
+        if (entry->staged)
+            methods[entry->kind]->undo(write, entry);
+        entry->staged = false;
+    }
+    write_undo(write);
+}
+
+static void publish(struct write *write, struct write_entry *first, struct write_entry *end)
+{
+    write_publish(write);
     for (struct write_entry *entry = first; entry != end; entry = entry->next)
         if (entry->staged)
             methods[entry->kind]->publish(write, entry);
@@ -151,13 +170,11 @@ static void publish(struct write *write, struct write_entry *first, struct write
 
 int write_run(struct write *write, struct write_entry *first, struct write_entry *end)
 {
-    int result = env_begin(write->broker->env, &write->txn);
+    DB_TXN *txn = NULL;
+    int result = env_begin(write->broker->env, &txn);
     if (result)
         return result;
-    write->next_seq = write->queue->next_seq;
-    write->next_lane = write->queue->next_lane;
-    write->lanes = NULL;
-    write->batches = NULL;
+    write_begin(write, txn);
     bool any = false;
     for (struct write_entry *entry = first; entry != end && !result; entry = entry->next) {
         entry->staged = false;
@@ -165,7 +182,7 @@ int write_run(struct write *write, struct write_entry *first, struct write_entry
         any = any || entry->staged;
     }
     if (!result)
-        result = put_consequences(write);
+        result = write_consequences(write);
     if (result || !any) {
         int aborted = write->txn->abort(write->txn);
         undo(write, first, end);

@@ -60,6 +60,14 @@ struct write_method {
 
 extern const struct write_method write_enqueue, write_ack, write_retry;
 
+/* The parts of a transaction, for one that spans two queues (broker/move): begin notes the queue's
+ * numbers, consequences writes lanes and batches, undo and publish leave the zone as it was or as the
+ * transaction made it. */
+void write_begin(struct write *write, DB_TXN *txn);
+int write_consequences(struct write *write) __attribute__((warn_unused_result));
+void write_undo(struct write *write);
+void write_publish(struct write *write);
+
 /* Runs the entries, at most ENV_MAX_RECORDS / 4 of them, in one transaction under the queue's lock,
  * which the caller holds. Berkeley DB's value; after anything but 0 nothing has changed. */
 int write_run(struct write *write, struct write_entry *first, struct write_entry *end)

@@ -7,11 +7,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define CONN_READ_MIN 4096u    /* bytes of the smallest chunk */
-#define CONN_READ_MAX 262144u  /* bytes of a chunk that no single frame asks for */
-#define CONN_TAIL_MIN 1024u    /* less room than this at a chunk's end is not worth a system call */
-#define CONN_VECTORS 64        /* pieces written at once */
-#define CONN_ANSWERS_KEPT 4096u /* bytes of an empty buffer worth keeping for the next answers */
+#define CONN_READ_MIN 4096u   /* bytes of the smallest chunk */
+#define CONN_READ_MAX 262144u /* bytes of a chunk that no single frame asks for */
+#define CONN_TAIL_MIN 1024u   /* less room than this at a chunk's end is not worth a system call */
+#define CONN_VECTORS 64       /* pieces written at once */
+#define CONN_ANSWERS_KEPT 4096u   /* bytes of an empty buffer worth keeping for the next answers */
 #define CONN_ANSWERS_MOVED 65536u /* bytes of answers that are still moved within their buffer */
 
 /* Answers that were gathered, once something else stands behind them. */
@@ -28,8 +28,8 @@ static void conn_block_done(struct conn_piece *piece)
     free(block);
 }
 
-/* Asks the loop for what is wanted at present; a hung up connection that is not read is left out, or
- * the loop would report it for ever. */
+/* Asks the loop for what is wanted at present; a hung up connection that is not read is left out,
+ * or the loop would report it for ever. */
 static int conn_watch(struct conn *conn, struct err *err)
 {
     uint32_t events = 0;
@@ -148,8 +148,8 @@ static int conn_move_input(struct conn *conn, size_t capacity)
     return 0;
 }
 
-/* Makes room for a read. What is there doubles at most, so that the memory taken is in proportion to
- * the bytes that came. */
+/* Makes room for a read. What is there doubles at most, so that the memory taken is in proportion
+ * to the bytes that came. */
 static int conn_make_room(struct conn *conn, size_t wanted)
 {
     size_t unread = conn->end - conn->start;
@@ -159,7 +159,8 @@ static int conn_make_room(struct conn *conn, size_t wanted)
 
     size_t missing = wanted > unread ? wanted - unread : 1;
     size_t tail = conn->input->capacity - conn->end;
-    if (tail >= CONN_TAIL_MIN || (tail >= missing && unread >= CONN_TAIL_MIN))
+    size_t enough = conn->read_size / 4 > CONN_TAIL_MIN ? conn->read_size / 4 : CONN_TAIL_MIN;
+    if (tail >= enough || (tail >= missing && unread >= CONN_TAIL_MIN))
         return 0;
     size_t capacity = 2 * unread;
     if (capacity > wanted)
@@ -302,7 +303,8 @@ static size_t conn_gather(struct conn *conn, struct iovec *vectors, size_t *coun
     size_t offered = 0;
 
     *count = 0;
-    LIST_EACH(&conn->output, entry) {
+    LIST_EACH(&conn->output, entry)
+    {
         struct conn_piece *piece = CONTAINER_OF(entry, struct conn_piece, list);
         size_t size = piece->size - piece->sent;
 

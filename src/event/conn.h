@@ -3,8 +3,8 @@
  *
  * Input lies in chunks (event/chunk.h): slices of it stay valid while their chunk is pinned. The
  * input grows with the bytes that arrive, never with what they claim. Output is a queue of pieces:
- * small answers are gathered in one piece, large ones are sent from where they lie; conn_flush writes
- * as much as the socket takes with one system call for many pieces.
+ * small answers are gathered in one piece, large ones are sent from where they lie; conn_flush
+ * writes as much as the socket takes with one system call for many pieces.
  */
 #ifndef FILAD_EVENT_CONN_H
 #define FILAD_EVENT_CONN_H
@@ -42,17 +42,17 @@ struct conn {
 
     struct chunk *input; /* NULL while there is no input */
     struct chunk_account *account;
-    size_t start, end;   /* unread bytes in `input` */
-    size_t read_size;    /* how much room the next chunk gets at least */
-    bool reading;        /* EPOLLIN is wanted */
-    bool writing;        /* EPOLLOUT is wanted */
-    bool hung_up;        /* the peer hung up while nothing was read */
-    bool failed;         /* the loop does not watch it for want of memory: nothing works any more */
+    size_t start, end; /* unread bytes in `input` */
+    size_t read_size;  /* how much room the next chunk gets at least */
+    bool reading;      /* EPOLLIN is wanted */
+    bool writing;      /* EPOLLOUT is wanted */
+    bool hung_up;      /* the peer hung up while nothing was read */
+    bool failed;       /* the loop does not watch it for want of memory: nothing works any more */
 
-    struct list output;    /* of conn_piece */
-    uint64_t queued;       /* unsent bytes of `output` */
-    uint64_t gathered;     /* those of them that are answers */
-    struct buf answers;    /* behind the last of `output` */
+    struct list output; /* of conn_piece */
+    uint64_t queued;    /* unsent bytes of `output` */
+    uint64_t gathered;  /* those of them that are answers */
+    struct buf answers; /* behind the last of `output` */
 };
 
 enum conn_result {
@@ -62,8 +62,8 @@ enum conn_result {
     CONN_ERROR, /* broken, or no memory */
 };
 
-/* Takes a connected non-blocking socket, which conn_close closes, and starts to read. On failure the
- * socket is still the caller's. The three functions are set by the caller first. */
+/* Takes a connected non-blocking socket, which conn_close closes, and starts to read. On failure
+ * the socket is still the caller's. The three functions are set by the caller first. */
 int conn_open(struct conn *conn, struct loop *loop, int fd, struct chunk_account *account,
               struct err *err) __attribute__((warn_unused_result));
 /* Drops input and output and closes the socket. A second call does no harm. */
@@ -88,7 +88,8 @@ struct buf *conn_answers(struct conn *conn);
 /* Queues a piece behind everything else. Without memory for it, -1 and the piece is not taken. */
 int conn_send(struct conn *conn, struct conn_piece *piece) __attribute__((warn_unused_result));
 /* Takes back a piece of which nothing is sent; `done` is not called. False when something is. */
-bool conn_take_back(struct conn *conn, struct conn_piece *piece) __attribute__((warn_unused_result));
+bool conn_take_back(struct conn *conn, struct conn_piece *piece)
+    __attribute__((warn_unused_result));
 /* Unsent bytes: all of them, and those that came by conn_answers. */
 uint64_t conn_unsent(const struct conn *conn);
 uint64_t conn_unsent_answers(const struct conn *conn);

@@ -23,8 +23,8 @@
 
 /* A message as it came; the slices point into its frame and live until its operation is over. */
 struct hook_message {
-    struct str queue;      /* name, not known to exist */
-    struct str headers;    /* validated map (fibp/framed.h: framed_headers_find) */
+    struct str queue;   /* name, not known to exist */
+    struct str headers; /* validated map (fibp/framed.h: framed_headers_find) */
     uint16_t header_count;
     struct str payload;
 };
@@ -63,9 +63,9 @@ struct hook_module {
 /* The modules built in, in the order in which they are asked; ended by NULL. */
 extern const struct hook_module *const hook_modules[];
 
-/* The configuration sections of `modules` for conf_load, in the order that hook_set_create expects in
- * conf->modules. Fills at most `room` and returns how many there are; sections may be NULL with room
- * 0. */
+/* The configuration sections of `modules` for conf_load, in the order that hook_set_create expects
+ * in conf->modules. Fills at most `room` and returns how many there are; sections may be NULL with
+ * room 0. */
 size_t hook_sections(const struct hook_module *const *modules, struct conf_section *sections,
                      size_t room);
 
@@ -77,8 +77,9 @@ struct hook_set *hook_set_create(const struct hook_module *const *modules, const
                                  struct err *err) __attribute__((warn_unused_result));
 void hook_set_destroy(struct hook_set *set); /* NULL is fine */
 
-/* Asks all modules for a verdict. It keeps the limits above whatever they say: a fairness key that is
- * too long or no UTF-8 becomes "default", throttle keys of that kind, or too many, are all dropped. */
+/* Asks all modules for a verdict. It keeps the limits above whatever they say: a fairness key that
+ * is too long or no UTF-8 becomes "default", throttle keys of that kind, or too many, are all
+ * dropped. */
 void hook_set_on_enqueue(const struct hook_set *set, const struct hook_message *message,
                          struct hook_memory *memory, struct hook_verdict *verdict);
 

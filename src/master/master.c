@@ -197,9 +197,12 @@ static int master_serve(struct master *master, struct err *err)
 /* Nobody is left behind, whatever ended the loop. */
 static void master_kill_children(struct master *master)
 {
+    master->alone = true;
     for (unsigned slot = 0; slot < ZONE_SLOTS; slot++)
-        if (master->processes[slot].kind != PROCESS_NONE)
+        if (master->processes[slot].kind != PROCESS_NONE) {
+            master->alone = false;
             process_kill(&master->processes[slot]);
+        }
 }
 
 static struct conf *master_load(const struct options *options)

@@ -1,5 +1,6 @@
 #include "master/regions.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -98,4 +99,20 @@ int regions_resolve(const struct conf *conf, const struct priv *priv, bool root,
         return err_prefix(err, "directory of the region files");
     warn_about_disk(path);
     return 0;
+}
+
+void regions_remove(const struct conf *conf, const char *path)
+{
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+
+    if (!directory)
+        return;
+    while ((entry = readdir(directory)))
+        if (strncmp(entry->d_name, "__db.", 5) == 0 &&
+            unlinkat(dirfd(directory), entry->d_name, 0) < 0)
+            log_errno(LOG_WARN, "master", errno, "remove %s/%s", path, entry->d_name);
+    closedir(directory);
+    if (!conf->store.regions && rmdir(path) < 0)
+        log_errno(LOG_WARN, "master", errno, "remove %s", path);
 }

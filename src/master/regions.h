@@ -22,4 +22,8 @@ int regions_resolve(const struct conf *conf, const struct priv *priv, bool root,
 int regions_ensure(const char *path, const struct priv *priv, struct err *err)
     __attribute__((warn_unused_result));
 
+/* Gives the memory back once no process has the environment open: the next start makes the files anew.
+ * The directory goes too, unless the configuration names it. */
+void regions_remove(const struct conf *conf, const char *path);
+
 #endif

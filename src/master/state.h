@@ -83,6 +83,7 @@ struct master {
     struct reload *reload;
     enum stop_mode stopping;
     bool started;                      /* everything has been READY once */
+    bool alone;                        /* at the end: no child is left */
     bool closing;                      /* the recovery machine was told to close */
     int exit_status;
     struct err failure;                /* why it could not start or go on; no text: it could */

@@ -12,7 +12,8 @@
 #define ACCEPTOR_PER_TICK 64
 #define ACCEPTOR_AWAY_MIN_MS 5u   /* first look after leaving accepting to others, then twice ... */
 #define ACCEPTOR_AWAY_MAX_MS 100u /* ... as long each time up to this */
-#define ACCEPTOR_PATIENCE_MS 500u /* a full worker waits so long for another one to take a connection */
+#define ACCEPTOR_PATIENCE_MS                                                                       \
+    500u /* a full worker waits so long for another one to take a connection */
 
 enum acceptor_choice {
     ACCEPTOR_TAKE,
@@ -32,13 +33,13 @@ struct acceptor {
     struct zone *zone;
     unsigned slot;
     struct loop_hook hook;
-    struct loop_timer timer;  /* while away */
+    struct loop_timer timer; /* while away */
     bool stopped;
-    bool away;                /* the listeners are not watched */
-    uint64_t away_ms;         /* until the next look */
-    uint32_t away_count;      /* connections at the time of leaving */
+    bool away;                  /* the listeners are not watched */
+    uint64_t away_ms;           /* until the next look */
+    uint32_t away_count;        /* connections at the time of leaving */
     uint64_t unwanted_since_ms; /* a connection waits that a full worker does not take; 0: none */
-    unsigned left;            /* connections that may be taken in this tick */
+    unsigned left;              /* connections that may be taken in this tick */
     size_t count;
     struct acceptor_listener listeners[];
 };
@@ -47,8 +48,7 @@ static void acceptor_publish(struct acceptor *acceptor)
 {
     struct zone_slot *slot = &acceptor->zone->slots[acceptor->slot];
 
-    if (atomic_load_explicit(&slot->connections, memory_order_relaxed) !=
-        acceptor->sessions->count)
+    if (atomic_load_explicit(&slot->connections, memory_order_relaxed) != acceptor->sessions->count)
         atomic_store(&slot->connections, acceptor->sessions->count);
 }
 
@@ -160,8 +160,8 @@ static bool acceptor_is_patient(struct acceptor *acceptor)
     return now - acceptor->unwanted_since_ms < ACCEPTOR_PATIENCE_MS;
 }
 
-/* While away. The kernel wakes one worker for a connection, and it may have been this one just before
- * it left; so what still waits now is for nobody else to notice. */
+/* While away. The kernel wakes one worker for a connection, and it may have been this one just
+ * before it left; so what still waits now is for nobody else to notice. */
 static void acceptor_look(struct loop_timer *timer)
 {
     struct acceptor *acceptor = CONTAINER_OF(timer, struct acceptor, timer);
@@ -196,16 +196,14 @@ static void acceptor_turn(struct loop_hook *hook)
 
     acceptor->left = ACCEPTOR_PER_TICK;
     acceptor_publish(acceptor);
-    if (acceptor->away && !acceptor->stopped &&
-        acceptor->sessions->count < acceptor->away_count) {
+    if (acceptor->away && !acceptor->stopped && acceptor->sessions->count < acceptor->away_count) {
         acceptor->away_count = acceptor->sessions->count;
         loop_timer_set(acceptor->loop, &acceptor->timer, 0);
     }
 }
 
 struct acceptor *acceptor_create(struct loop *loop, struct sessions *sessions, struct zone *zone,
-                                 unsigned slot, const int *listeners, size_t count,
-                                 struct err *err)
+                                 unsigned slot, const int *listeners, size_t count, struct err *err)
 {
     struct acceptor *acceptor =
         calloc(1, sizeof(*acceptor) + count * sizeof(acceptor->listeners[0]));

@@ -15,11 +15,11 @@
 
 struct acceptor;
 
-/* Starts to accept from `count` listening descriptors, which belong to the acceptor from then on. NULL
- * on failure; the descriptors are still the caller's then. */
+/* Starts to accept from `count` listening descriptors, which belong to the acceptor from then on.
+ * NULL on failure; the descriptors are still the caller's then. */
 struct acceptor *acceptor_create(struct loop *loop, struct sessions *sessions, struct zone *zone,
-                                 unsigned slot, const int *listeners, size_t count,
-                                 struct err *err) __attribute__((warn_unused_result));
+                                 unsigned slot, const int *listeners, size_t count, struct err *err)
+    __attribute__((warn_unused_result));
 /* Accepts no more and closes its descriptors. */
 void acceptor_stop(struct acceptor *acceptor);
 void acceptor_destroy(struct acceptor *acceptor); /* stops first; NULL is fine */

@@ -124,11 +124,11 @@ void delivery_recall(const struct subscription *subscription)
 {
     struct session *session = subscription->owner;
 
-    LIST_EACH_SAFE(&session->deliveries, entry) {
+    LIST_EACH_SAFE(&session->deliveries, entry)
+    {
         struct delivery_piece *queued = CONTAINER_OF(entry, struct delivery_piece, list);
 
-        if (queued->subscription == subscription &&
-            conn_take_back(&session->conn, &queued->piece))
+        if (queued->subscription == subscription && conn_take_back(&session->conn, &queued->piece))
             delivery_done(&queued->piece);
     }
 }

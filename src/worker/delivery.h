@@ -1,7 +1,7 @@
 /*
  * delivery - the way of messages to a consumer: how the framed dialect writes them (on the store
- * thread), and their queue on the connection (on the loop thread), where they are sent from the memory
- * that they were encoded in.
+ * thread), and their queue on the connection (on the loop thread), where they are sent from the
+ * memory that they were encoded in.
  */
 #ifndef FILAD_WORKER_DELIVERY_H
 #define FILAD_WORKER_DELIVERY_H
@@ -9,13 +9,13 @@
 #include "broker/operation.h"
 #include "worker/session.h"
 
-/* Writes one Delivery frame (spec/fibp.md A8) to a buffer that is empty at its begin; a frame larger
- * than the peer takes is split. A failure (no memory) shows in out->failed after `end` or any `add`:
- * what is in the buffer then must not be sent. Its subscriptions are subscribers. */
+/* Writes one Delivery frame (spec/fibp.md A8) to a buffer that is empty at its begin; a frame
+ * larger than the peer takes is split. A failure (no memory) shows in out->failed after `end` or
+ * any `add`: what is in the buffer then must not be sent. Its subscriptions are subscribers. */
 extern const struct delivery_encoder delivery_framed;
 
-/* OPERATION_DELIVERY from the pipeline: queues it for sending, or gives it back when its subscription
- * has ended. Takes the operation. */
+/* OPERATION_DELIVERY from the pipeline: queues it for sending, or gives it back when its
+ * subscription has ended. Takes the operation. */
 void delivery_arrived(struct operation_delivery *delivery);
 
 /* Gives back what is queued for a subscription and of which nothing is sent. */

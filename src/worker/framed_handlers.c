@@ -6,7 +6,7 @@
 #include "worker/request.h"
 #include "worker/subscriber.h"
 
-#define QUEUE_NAME_MAX 255u                                    /* bytes */
+#define QUEUE_NAME_MAX 255u                                  /* bytes */
 #define VISIBILITY_TIMEOUT_MAX_MS (7u * 24u * 3600u * 1000u) /* longer ones are taken for it */
 
 struct framed_handler;
@@ -156,8 +156,7 @@ static bool decode_enqueue(struct framed_request *request)
 static void answer_settle(struct session *session, struct operation *operation)
 {
     struct operation_settle *settle = (struct operation_settle *)operation;
-    enum opcode opcode =
-        operation->kind == OPERATION_ACK ? OPCODE_ACK_RESULT : OPCODE_NACK_RESULT;
+    enum opcode opcode = operation->kind == OPERATION_ACK ? OPCODE_ACK_RESULT : OPCODE_NACK_RESULT;
     uint8_t whole = operation->status;
 
     if (whole != FIBP_OK && whole != FIBP_STORAGE_ERROR) {
@@ -236,9 +235,8 @@ static void answer_consume(struct session *session, struct operation *operation)
     if (operation->status != FIBP_OK)
         answer_error(session, operation);
     else
-        session_check(session,
-                      framed_consume_ok(session_answers(session), operation->request_id,
-                                        &subscribe->subscription->consumer_id));
+        session_check(session, framed_consume_ok(session_answers(session), operation->request_id,
+                                                 &subscribe->subscription->consumer_id));
 }
 
 static bool decode_consume(struct framed_request *request)
@@ -339,9 +337,9 @@ static void answer_delete_queue(struct session *session, struct operation *opera
     uint8_t status = operation->status;
 
     if (status == FIBP_OK || status == FIBP_QUEUE_NOT_FOUND || status == FIBP_STORAGE_ERROR)
-        session_check(session, framed_status_result(session_answers(session),
-                                                    OPCODE_DELETE_QUEUE_RESULT,
-                                                    operation->request_id, status));
+        session_check(session,
+                      framed_status_result(session_answers(session), OPCODE_DELETE_QUEUE_RESULT,
+                                           operation->request_id, status));
     else
         answer_error(session, operation);
 }

@@ -43,7 +43,8 @@ void framed_stream_refuse_opcode(struct session *session, uint32_t request_id, u
     framed_stream_error(session, request_id, FIBP_INVALID_FRAME, str_from_c(text));
 }
 
-/* request_id 0: no client uses it for a request that waits, and a Pong to it means nothing to us. */
+/* request_id 0: no client uses it for a request that waits, and a Pong to it means nothing to us.
+ */
 static void framed_stream_ping(struct session *session)
 {
     session_check(session, frame_empty(session_answers(session), OPCODE_PING, 0));
@@ -230,8 +231,7 @@ static void framed_stream_skip_begin(struct session *session, const struct frame
         session_check(session, -1);
         return;
     }
-    session->skips[session->skip_count++] =
-        (struct session_skip){frame->request_id, frame->opcode};
+    session->skips[session->skip_count++] = (struct session_skip){frame->request_id, frame->opcode};
     framed_stream_error(session, frame->request_id, FIBP_INVALID_FRAME,
                         STR("continuation is not in this build"));
 }

@@ -1,6 +1,6 @@
 /*
- * request - what the worker keeps about an operation of a session while the pipeline has it. It lies
- * behind the operation in the same allocation; operation->owner points to it.
+ * request - what the worker keeps about an operation of a session while the pipeline has it. It
+ * lies behind the operation in the same allocation; operation->owner points to it.
  */
 #ifndef FILAD_WORKER_REQUEST_H
 #define FILAD_WORKER_REQUEST_H
@@ -15,16 +15,16 @@
 
 struct request {
     struct session *session;
-    struct chunk *chunk;        /* pinned: slices of the operation point into it; or NULL */
+    struct chunk *chunk; /* pinned: slices of the operation point into it; or NULL */
     struct hook_memory memory;
-    size_t size;                /* bytes charged for the operation itself */
+    size_t size; /* bytes charged for the operation itself */
     /* Encodes the outcome; NULL when there is nothing to say. Called only while the peer can hear
      * it. */
     void (*answer)(struct session *session, struct operation *operation);
 };
 
-/* An operation of `size` bytes with its struct operation filled in; the rest is not set. It is charged
- * to the session. NULL without memory. */
+/* An operation of `size` bytes with its struct operation filled in; the rest is not set. It is
+ * charged to the session. NULL without memory. */
 void *request_create(struct session *session, enum operation_kind kind, size_t size,
                      uint32_t request_id, void (*answer)(struct session *, struct operation *))
     __attribute__((warn_unused_result));

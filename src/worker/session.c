@@ -169,8 +169,8 @@ static void session_linger(struct session *session)
     session->wanted = 0;
     conn_shut(&session->conn);
     conn_consume(&session->conn, conn_input(&session->conn).size);
-    conn_resume(&session->conn);
     loop_timer_set(session->sessions->loop, &session->timer, SESSION_LINGER_MS);
+    conn_resume(&session->conn);
 }
 
 static void session_end(struct session *session)
@@ -310,6 +310,8 @@ void session_opened(struct session *session)
     else
         loop_timer_cancel(sessions->loop, &session->timer);
     log_write(LOG_DEBUG, "session", "%d: handshake done", session->conn.watch.fd);
+    if (sessions->draining)
+        session_drain(session);
 }
 
 /* ---- the beginning and the ends ---- */
@@ -415,7 +417,8 @@ void session_fail(struct session *session, uint32_t request_id, enum fibp_status
 void session_drain(struct session *session)
 {
     if (session->state == SESSION_NEW) {
-        session_finish(session);
+        /* Its handshake may be on the way: then it hears why it has to go. */
+        loop_timer_set(session->sessions->loop, &session->timer, SESSION_LINGER_MS);
     } else if (session->state == SESSION_OPEN) {
         session->farewell = true;
         session->state = SESSION_DRAINING;

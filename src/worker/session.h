@@ -1,9 +1,9 @@
 /*
- * session - one client connection: its states, limits and timers. What its bytes mean is the business
- * of a dialect; the first one recognises the others from the first bytes.
+ * session - one client connection: its states, limits and timers. What its bytes mean is the
+ * business of a dialect; the first one recognises the others from the first bytes.
  *
- * A session is closed when its connection is; it lives on until every operation that refers to it is
- * back.
+ * A session is closed when its connection is; it lives on until every operation that refers to it
+ * is back.
  */
 #ifndef FILAD_WORKER_SESSION_H
 #define FILAD_WORKER_SESSION_H
@@ -28,11 +28,13 @@
 #define SESSION_ANSWERS_MAX (4u << 20) /* answers not yet in the socket */
 
 #define SESSION_LARGE_FRAME 65536u /* a frame above it needs a reservation to arrive */
-#define SESSION_FINISH_MS 5000u    /* a session that ends has so long to get rid of its answers ... */
-#define SESSION_LINGER_MS 1000u    /* ... and so long for the peer to close after them */
+#define SESSION_FINISH_MS                                                                          \
+    5000u                       /* a session that ends has so long to get rid of its answers ...   \
+                                 */
+#define SESSION_LINGER_MS 1000u /* ... and so long for the peer to close after them */
 
 enum session_state {
-    SESSION_NEW,       /* before the end of the handshake */
+    SESSION_NEW, /* before the end of the handshake */
     SESSION_OPEN,
     SESSION_DRAINING,  /* takes what has arrived in part, then finishes */
     SESSION_FINISHING, /* takes nothing more; answers what is under way */

@@ -132,8 +132,8 @@ static bool sessions_busy(const struct sessions *sessions)
     return sessions->first || !list_empty(&sessions->dirty) || !list_empty(&sessions->resuming);
 }
 
-/* Submitting goes first: the store thread works while the answers of the last batch are written. What
- * the writing sets free is taken up in another round. */
+/* Submitting goes first: the store thread works while the answers of the last batch are written.
+ * What the writing sets free is taken up in another round. */
 static void sessions_turn(struct loop_hook *hook)
 {
     struct sessions *sessions = CONTAINER_OF(hook, struct sessions, turn);
@@ -233,7 +233,8 @@ void sessions_refuse(struct sessions *sessions, int fd)
 {
     uint32_t refused = 0;
 
-    LIST_EACH(&sessions->all, entry) {
+    LIST_EACH(&sessions->all, entry)
+    {
         if (!CONTAINER_OF(entry, struct session, list)->extra)
             break;
         refused++;
@@ -248,7 +249,7 @@ void sessions_drain(struct sessions *sessions)
 {
     sessions->draining = true;
     LIST_EACH_SAFE(&sessions->all, entry)
-        session_drain(CONTAINER_OF(entry, struct session, list));
+    session_drain(CONTAINER_OF(entry, struct session, list));
 }
 
 void sessions_close(struct sessions *sessions)

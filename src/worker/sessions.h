@@ -2,8 +2,8 @@
  * sessions - all client connections of a worker and what they share: the way to the pipeline, the
  * limits of the whole worker, and the work of a tick. One thread, the loop's.
  *
- * Once per tick the operations of all sessions go down as one chain, and each session with something
- * to send writes it with one system call.
+ * Once per tick the operations of all sessions go down as one chain, and each session with
+ * something to send writes it with one system call.
  */
 #ifndef FILAD_WORKER_SESSIONS_H
 #define FILAD_WORKER_SESSIONS_H
@@ -38,9 +38,9 @@ struct sessions {
     struct uuid_generator ids; /* of consumers */
     struct loop_hook turn;
 
-    struct list all;     /* every session that is not closed */
-    struct list dirty;   /* those to be flushed or looked at in this tick */
-    struct list held;    /* paused until the worker's limits are met again */
+    struct list all;   /* every session that is not closed */
+    struct list dirty; /* those to be flushed or looked at in this tick */
+    struct list held;  /* paused until the worker's limits are met again */
     struct list resuming;
     struct list waiting; /* for room to receive a large frame, first come first served */
     struct list dead;    /* closed, and all their operations are back */
@@ -50,9 +50,9 @@ struct sessions {
     struct operation *first, *last; /* to be submitted, through operation->next */
     uint64_t outstanding;           /* requests submitted and not back */
     struct chunk_account account;
-    uint64_t large;                 /* bytes reserved by frames that arrive */
+    uint64_t large; /* bytes reserved by frames that arrive */
     bool full;
-    bool draining;                  /* new sessions end at once */
+    bool draining; /* new sessions end at once */
 };
 
 /* `hooks` may be NULL. The rest must outlive the sessions. */
@@ -73,7 +73,8 @@ void sessions_submit(struct sessions *sessions, struct operation *operation);
 /* Hands out what the pipeline has finished. To be called when its descriptor is readable. */
 void sessions_take(struct sessions *sessions);
 
-/* True, and from then on until half of it is left, when the worker has more under way than it may. */
+/* True, and from then on until half of it is left, when the worker has more under way than it may.
+ */
 bool sessions_full(struct sessions *sessions);
 
 /* Room for a large frame. False: the session waits in line and is resumed when it has it. */

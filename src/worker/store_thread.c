@@ -114,7 +114,7 @@ static void close_store(struct pipeline *pipeline)
 {
     bool inside = enter(pipeline);
     if (pipeline->broker)
-        broker_detach(pipeline->broker, keep_detached, pipeline);
+        broker_detach(pipeline->broker, inside, keep_detached, pipeline);
     broker_close(pipeline->broker);
     pipeline->broker = NULL;
     if (pipeline->env) {

@@ -15,8 +15,8 @@ static struct operation *subscriber_operation(struct session *session, enum oper
                                               struct subscription *subscription,
                                               void (*answer)(struct session *, struct operation *))
 {
-    struct operation_subscription *operation = request_create(
-        session, kind, sizeof(*operation), subscription->request_id, answer);
+    struct operation_subscription *operation =
+        request_create(session, kind, sizeof(*operation), subscription->request_id, answer);
 
     if (!operation)
         return NULL;
@@ -44,8 +44,8 @@ static struct subscriber *subscriber_create(struct session *session, uint32_t re
         .window = &session->window,
     };
     subscriber->max_frame_size = (uint32_t)sessions->conf->fibp.max_frame_size;
-    subscriber->unsubscribe = subscriber_operation(session, OPERATION_UNSUBSCRIBE,
-                                                   &subscriber->subscription, NULL);
+    subscriber->unsubscribe =
+        subscriber_operation(session, OPERATION_UNSUBSCRIBE, &subscriber->subscription, NULL);
     if (!subscriber->unsubscribe) {
         free(subscriber);
         return NULL;
@@ -80,8 +80,8 @@ enum fibp_status subscriber_open(struct session *session, uint32_t request_id, s
     struct subscriber *subscriber = subscriber_create(session, request_id, queue, encoder);
     if (!subscriber)
         return FIBP_INTERNAL_ERROR;
-    struct operation *subscribe = subscriber_operation(session, OPERATION_SUBSCRIBE,
-                                                       &subscriber->subscription, answer);
+    struct operation *subscribe =
+        subscriber_operation(session, OPERATION_SUBSCRIBE, &subscriber->subscription, answer);
     if (!subscribe) {
         subscriber_free(subscriber);
         return FIBP_INTERNAL_ERROR;
@@ -92,7 +92,8 @@ enum fibp_status subscriber_open(struct session *session, uint32_t request_id, s
 
 struct subscriber *subscriber_find(struct session *session, uint32_t request_id)
 {
-    LIST_EACH(&session->subscribers, entry) {
+    LIST_EACH(&session->subscribers, entry)
+    {
         struct subscriber *subscriber = CONTAINER_OF(entry, struct subscriber, list);
 
         if (subscriber->subscription.request_id == request_id && !subscriber->subscription.ended)
@@ -103,7 +104,8 @@ struct subscriber *subscriber_find(struct session *session, uint32_t request_id)
 
 struct subscriber *subscriber_find_by_id(struct session *session, const struct uuid *consumer_id)
 {
-    LIST_EACH(&session->subscribers, entry) {
+    LIST_EACH(&session->subscribers, entry)
+    {
         struct subscriber *subscriber = CONTAINER_OF(entry, struct subscriber, list);
 
         if (uuid_equal(&subscriber->subscription.consumer_id, consumer_id) &&
@@ -136,12 +138,13 @@ void subscriber_cancel(struct subscriber *subscriber)
 void subscriber_cancel_all(struct session *session)
 {
     LIST_EACH(&session->subscribers, entry)
-        subscriber_cancel(CONTAINER_OF(entry, struct subscriber, list));
+    subscriber_cancel(CONTAINER_OF(entry, struct subscriber, list));
 }
 
 int subscriber_announce_room(struct session *session)
 {
-    LIST_EACH(&session->subscribers, entry) {
+    LIST_EACH(&session->subscribers, entry)
+    {
         struct subscriber *subscriber = CONTAINER_OF(entry, struct subscriber, list);
         struct operation *room;
 

@@ -16,10 +16,10 @@
 struct subscriber {
     struct subscription subscription; /* `ended` also means: to be unsubscribed once it can be */
     struct list list;                 /* in session->subscribers */
-    struct operation *unsubscribe;    /* made beforehand, so that ending cannot fail; NULL once sent */
-    uint32_t max_frame_size;          /* of the peer; constant, read by the encoder */
-    bool registered;                  /* the pipeline has accepted it */
-    uint8_t queue[];                  /* name */
+    struct operation *unsubscribe; /* made beforehand, so that ending cannot fail; NULL once sent */
+    uint32_t max_frame_size;       /* of the peer; constant, read by the encoder */
+    bool registered;               /* the pipeline has accepted it */
+    uint8_t queue[];               /* name */
 };
 
 /* Subscribes under `request_id`; one that has this id already is ended first. `answer` encodes the

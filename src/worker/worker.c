@@ -17,7 +17,7 @@
 #define STORE_POLL_MS 2u   /* between looks at an environment that is being opened */
 #define SETTLE_MS 500u     /* a stop waits so long for what is under way before it ends the store */
 #define STORE_END_MS 10000u /* what the threads get to finish their work when the worker ends */
-#define FLUSH_MS 1000u     /* what the last answers get to reach their sockets */
+#define FLUSH_MS 1000u      /* what the last answers get to reach their sockets */
 
 enum worker_phase {
     WORKER_SERVING,
@@ -37,18 +37,18 @@ struct worker {
     bool has_sessions;
     struct acceptor *acceptor;
     struct loop_watch channel;
-    struct loop_watch finished;    /* the pipeline's descriptor */
+    struct loop_watch finished; /* the pipeline's descriptor */
     struct loop_hook turn;
     struct loop_timer phase_timer; /* the deadline of the phase */
     struct loop_timer stop_timer;  /* STORE_STOP_MS */
     struct loop_timer poll_timer;  /* while the environment is being opened */
     enum worker_phase phase;
-    int status;                    /* exit status */
-    uint64_t generation;           /* of the environment last opened */
-    uint64_t wanted;               /* generation to open once the threads are away; 0: none */
-    bool opening;                  /* STORE_OPENED is still to be said */
-    bool stopping;                 /* STORE_STOPPED is still to be said */
-    bool failure_told;             /* STORE_FAILED was said for `generation` */
+    int status;          /* exit status */
+    uint64_t generation; /* of the environment last opened */
+    uint64_t wanted;     /* generation to open once the threads are away; 0: none */
+    bool opening;        /* STORE_OPENED is still to be said */
+    bool stopping;       /* STORE_STOPPED is still to be said */
+    bool failure_told;   /* STORE_FAILED was said for `generation` */
 };
 
 /* ---- channel ---- */
@@ -282,12 +282,9 @@ static void worker_on_ping(struct worker *worker, const struct channel_message *
 }
 
 static void (*const worker_on[CHANNEL_TYPES])(struct worker *, const struct channel_message *) = {
-    [CHANNEL_STORE_STOP] = worker_on_store_stop,
-    [CHANNEL_STORE_OPEN] = worker_on_store_open,
-    [CHANNEL_DRAIN] = worker_on_drain,
-    [CHANNEL_STOP] = worker_on_stop,
-    [CHANNEL_REOPEN] = worker_on_reopen,
-    [CHANNEL_PING] = worker_on_ping,
+    [CHANNEL_STORE_STOP] = worker_on_store_stop, [CHANNEL_STORE_OPEN] = worker_on_store_open,
+    [CHANNEL_DRAIN] = worker_on_drain,           [CHANNEL_STOP] = worker_on_stop,
+    [CHANNEL_REOPEN] = worker_on_reopen,         [CHANNEL_PING] = worker_on_ping,
 };
 
 static void worker_hear(struct loop_watch *watch, uint32_t events)

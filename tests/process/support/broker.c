@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -118,6 +119,22 @@ __attribute__((format(printf, 2, 3))) static void path_in(char path[BROKER_PATH_
     va_end(arguments);
 }
 
+/* The control file of the shim is written by processes of another user, too. */
+static int map_control(struct broker *broker, struct err *err)
+{
+    int fd = open(broker->control, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    void *mapped = MAP_FAILED;
+    if (fd >= 0 && fchmod(fd, 0666) == 0 && ftruncate(fd, sizeof *broker->shim) == 0)
+        mapped = mmap(NULL, sizeof *broker->shim, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (mapped == MAP_FAILED)
+        err_set_errno(err, errno, "map %s", broker->control);
+    else
+        broker->shim = mapped;
+    if (fd >= 0)
+        close(fd);
+    return broker->shim ? 0 : -1;
+}
+
 int broker_init(struct broker *broker, const struct broker_options *options, struct err *err)
 {
     memset(broker, 0, sizeof *broker);
@@ -147,7 +164,7 @@ int broker_init(struct broker *broker, const struct broker_options *options, str
         return -1;
     path_in(broker->unix_address, "unix:%s/socket", broker->directory);
     snprintf(broker->tcp_address, sizeof broker->tcp_address, "127.0.0.1:%d", port);
-    if (broker_shim(broker, "", err) != 0)
+    if (map_control(broker, err) != 0)
         return -1;
     return broker_write_conf(broker, NULL, err);
 }
@@ -310,6 +327,9 @@ void broker_cleanup(struct broker *broker, bool keep)
         }
         broker->session = 0;
     }
+    if (broker->shim)
+        munmap(broker->shim, sizeof *broker->shim);
+    broker->shim = NULL;
     if (broker->directory[0] && !keep) {
         files_remove_tree(broker->regions);
         files_remove_tree(broker->directory);
@@ -348,18 +368,6 @@ int broker_run(struct broker *broker, const char *program, const char *const *ar
     close(fd);
     unlink(capture);
     return status;
-}
-
-int broker_shim(struct broker *broker, const char *command, struct err *err)
-{
-    char draft[BROKER_PATH_SIZE + 8];
-    snprintf(draft, sizeof draft, "%s.new", broker->control);
-    if (broker_write_text(draft, command, err) != 0)
-        return -1;
-    /* Read by processes of another user; what they leave in reports is written beside it. */
-    if (chmod(draft, 0644) != 0 || rename(draft, broker->control) != 0)
-        return err_set_errno(err, errno, "rename %s", draft);
-    return 0;
 }
 
 bool broker_logged(const struct broker *broker, const char *text)

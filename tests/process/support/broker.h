@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include "core/err.h"
+#include "process/shim/control.h"
 
 #define BROKER_PATH_SIZE 256
 #define BROKER_PROCESSES_MAX 128
@@ -46,7 +47,8 @@ struct broker {
     char conf[BROKER_PATH_SIZE], pid_file[BROKER_PATH_SIZE], log[BROKER_PATH_SIZE];
     char output[BROKER_PATH_SIZE];  /* what the processes print */
     char store[BROKER_PATH_SIZE], regions[BROKER_PATH_SIZE];
-    char control[BROKER_PATH_SIZE]; /* what the shim reads, see broker_shim */
+    char control[BROKER_PATH_SIZE]; /* the file behind `shim` */
+    struct shim_control *shim;      /* what the preloaded shim does and did */
     char unix_address[BROKER_PATH_SIZE], tcp_address[64];
     pid_t pid;     /* the master; 0: none was started or its end was met */
     pid_t session; /* of the processes of the last start */
@@ -89,9 +91,6 @@ void broker_kill_all(struct broker *broker);
  * output and error together) goes to `output`, cut to `size`. The exit status; -1: killed or not run. */
 int broker_run(struct broker *broker, const char *program, const char *const *arguments,
                char *output, size_t size);
-
-/* Tells the shim what to do: the content of its control file, replaced at once. */
-int broker_shim(struct broker *broker, const char *command, struct err *err);
 
 /* Whether the log (or the output) contains a text; prints the end of both. */
 bool broker_logged(const struct broker *broker, const char *text);

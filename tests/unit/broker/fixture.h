@@ -35,7 +35,7 @@ struct fixture {
     uint64_t timeout_ms;
 };
 
-static void fixture_emit(void *context, struct operation *operation)
+static inline void fixture_emit(void *context, struct operation *operation)
 {
     struct fixture *fixture = context;
     assert_true(fixture->emitted_count < EMITTED_MAX);
@@ -43,7 +43,7 @@ static void fixture_emit(void *context, struct operation *operation)
 }
 
 /* Opens the store as a keeper does and a broker on worker slot 0. */
-static void fixture_open(struct fixture *fixture)
+static inline void fixture_open(struct fixture *fixture)
 {
     struct err err = {0};
     struct rebuild_result result;
@@ -75,29 +75,29 @@ static void fixture_open(struct fixture *fixture)
     assert_int_equal(broker_refresh(fixture->broker), 0);
 }
 
-static void fixture_ignore(void *context, struct subscription *subscription)
+static inline void fixture_ignore(void *context, struct subscription *subscription)
 {
     (void)context;
     (void)subscription;
 }
 
-static void fixture_close(struct fixture *fixture)
+static inline void fixture_close(struct fixture *fixture)
 {
-    broker_detach(fixture->broker, fixture_ignore, NULL);
+    broker_detach(fixture->broker, true, fixture_ignore, NULL);
     broker_close(fixture->broker);
     assert_int_equal(env_flush(fixture->env), 0);
     assert_int_equal(env_close(fixture->env), 0);
     zone_shut(fixture->zone);
 }
 
-static void fixture_forget_emitted(struct fixture *fixture)
+static inline void fixture_forget_emitted(struct fixture *fixture)
 {
     for (unsigned i = 0; i < fixture->emitted_count; i++)
         operation_free(fixture->emitted[i]);
     fixture->emitted_count = 0;
 }
 
-static int fixture_setup(void **state)
+static inline int fixture_setup(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof(*fixture));
     struct err err = {0};
@@ -120,7 +120,7 @@ static int fixture_setup(void **state)
     return 0;
 }
 
-static int fixture_teardown(void **state)
+static inline int fixture_teardown(void **state)
 {
     struct fixture *fixture = *state;
     char command[128];
@@ -135,7 +135,7 @@ static int fixture_teardown(void **state)
 
 /* --- operations ------------------------------------------------------------------------------------ */
 
-static void fixture_execute(struct fixture *fixture, struct operation *operation)
+static inline void fixture_execute(struct fixture *fixture, struct operation *operation)
 {
     struct operation *rest = NULL;
     operation->next = NULL;
@@ -144,7 +144,7 @@ static void fixture_execute(struct fixture *fixture, struct operation *operation
     assert_null(rest);
 }
 
-static uint8_t fixture_create(struct fixture *fixture, const char *name)
+static inline uint8_t fixture_create(struct fixture *fixture, const char *name)
 {
     struct operation_create_queue create = {.operation = {.kind = OPERATION_CREATE_QUEUE},
                                             .name = str_from_c(name)};
@@ -152,7 +152,7 @@ static uint8_t fixture_create(struct fixture *fixture, const char *name)
     return create.operation.status;
 }
 
-static uint8_t fixture_delete(struct fixture *fixture, const char *name)
+static inline uint8_t fixture_delete(struct fixture *fixture, const char *name)
 {
     struct operation_delete_queue delete = {.operation = {.kind = OPERATION_DELETE_QUEUE},
                                             .name = str_from_c(name)};
@@ -161,7 +161,7 @@ static uint8_t fixture_delete(struct fixture *fixture, const char *name)
 }
 
 /* Enqueues `count` messages of one key in one frame; payloads are first, first + 1, ... as u32. */
-static void fixture_enqueue(struct fixture *fixture, const char *queue, const char *key,
+static inline void fixture_enqueue(struct fixture *fixture, const char *queue, const char *key,
                             uint32_t weight, uint32_t first, uint32_t count, struct uuid *ids)
 {
     struct operation_enqueue *enqueue =
@@ -189,7 +189,7 @@ static void fixture_enqueue(struct fixture *fixture, const char *queue, const ch
     free(enqueue);
 }
 
-static uint8_t fixture_settle(struct fixture *fixture, enum operation_kind kind, const char *queue,
+static inline uint8_t fixture_settle(struct fixture *fixture, enum operation_kind kind, const char *queue,
                               const struct uuid *id)
 {
     struct operation_settle *settle = calloc(1, sizeof(*settle) + sizeof(settle->items[0]));
@@ -204,7 +204,7 @@ static uint8_t fixture_settle(struct fixture *fixture, enum operation_kind kind,
     return status;
 }
 
-static struct operation_queue_row fixture_stats(struct fixture *fixture, const char *queue)
+static inline struct operation_queue_row fixture_stats(struct fixture *fixture, const char *queue)
 {
     struct operation_get_stats *stats = calloc(1, sizeof(*stats));
     stats->operation.kind = OPERATION_GET_STATS;
@@ -220,13 +220,13 @@ static struct operation_queue_row fixture_stats(struct fixture *fixture, const c
 
 #define FRAME_MESSAGE 9
 
-static void fixture_begin(const struct subscription *subscription, struct buf *out)
+static inline void fixture_begin(const struct subscription *subscription, struct buf *out)
 {
     (void)subscription;
     (void)out;
 }
 
-static void fixture_add(const struct subscription *subscription, struct buf *out,
+static inline void fixture_add(const struct subscription *subscription, struct buf *out,
                         const struct delivery_message *message)
 {
     (void)subscription;
@@ -235,7 +235,7 @@ static void fixture_add(const struct subscription *subscription, struct buf *out
     buf_append_u8(out, message->fairness_key.size ? message->fairness_key.data[0] : 0);
 }
 
-static void fixture_end(const struct subscription *subscription, struct buf *out, uint32_t count)
+static inline void fixture_end(const struct subscription *subscription, struct buf *out, uint32_t count)
 {
     (void)subscription;
     (void)out;
@@ -244,7 +244,7 @@ static void fixture_end(const struct subscription *subscription, struct buf *out
 
 static const struct delivery_encoder fixture_encoder = {fixture_begin, fixture_add, fixture_end};
 
-static void fixture_subscribe(struct fixture *fixture, const char *queue,
+static inline void fixture_subscribe(struct fixture *fixture, const char *queue,
                               struct subscription *subscription)
 {
     struct operation_subscription subscribe = {.operation = {.kind = OPERATION_SUBSCRIBE},
@@ -257,14 +257,14 @@ static void fixture_subscribe(struct fixture *fixture, const char *queue,
     assert_int_equal(subscribe.operation.status, FIBP_OK);
 }
 
-static void fixture_unsubscribe(struct fixture *fixture, struct subscription *subscription)
+static inline void fixture_unsubscribe(struct fixture *fixture, struct subscription *subscription)
 {
     struct operation_subscription unsubscribe = {.operation = {.kind = OPERATION_UNSUBSCRIBE},
                                                  .subscription = subscription};
     fixture_execute(fixture, &unsubscribe.operation);
 }
 
-static void fixture_deliver(struct fixture *fixture)
+static inline void fixture_deliver(struct fixture *fixture)
 {
     int more = 1;
     while (more > 0)
@@ -279,7 +279,7 @@ struct delivered {
 };
 
 /* The messages of all deliveries emitted since the last call, in order. */
-static unsigned fixture_delivered(struct fixture *fixture, struct delivered *out, unsigned limit)
+static inline unsigned fixture_delivered(struct fixture *fixture, struct delivered *out, unsigned limit)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < fixture->emitted_count; i++) {

@@ -1,4 +1,4 @@
-#include "fixture.h"
+#include "unit/broker/fixture.h"
 
 #include "os/time.h"
 

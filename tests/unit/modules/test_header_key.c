@@ -27,7 +27,7 @@ static void start(struct fixture *fixture, const char *yaml)
 
     conf_errors_init(&errors);
     assert_int_equal(hook_sections(modules, &section, 1), 1);
-    fixture->conf = conf_load(NULL, NULL, yaml, &section, 1, &errors);
+    fixture->conf = conf_load("/dev/null", NULL, yaml, &section, 1, &errors);
     if (!fixture->conf)
         fail_msg("%s", conf_errors_text(&errors));
     fixture->set = hook_set_create(modules, fixture->conf, &err);
@@ -82,9 +82,9 @@ static void test_weights(void **state)
         const char *text;
         uint32_t weight;
     } cases[] = {
-        {"0", 0},          {"1", 1},   {"007", 7},  {"4294967295", 4294967295u},
-        {"4294967296", 1}, {"", 1},    {"-1", 1},   {"+1", 1},
-        {" 2", 1},         {"2 ", 1},  {"2.5", 1},  {"0x10", 1},
+        {"0", 0},           {"1", 1},   {"007", 7}, {"4294967295", 4294967295u},
+        {"4294967296", 1},  {"", 1},    {"-1", 1},  {"+1", 1},
+        {" 2", 1},          {"2 ", 1},  {"2.5", 1}, {"0x10", 1},
         {"99999999999", 1}, {"two", 1},
     };
     struct fixture fixture;
@@ -143,8 +143,8 @@ static void test_duplicate_header(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_key_and_weight),       cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_key_lengths),          cmocka_unit_test(test_without_configuration),
+        cmocka_unit_test(test_key_and_weight),   cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_key_lengths),      cmocka_unit_test(test_without_configuration),
         cmocka_unit_test(test_duplicate_header),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,14 +34,14 @@ struct harness {
     struct loop_timer nudge;
     struct conf conf;
     struct sessions sessions;
-    int client;            /* our end of the connection; -1 once closed */
+    int client; /* our end of the connection; -1 once closed */
     struct buf received;
-    bool eof;              /* the server has closed */
+    bool eof;                          /* the server has closed */
     struct operation *submitted[4096]; /* what the pipeline has, oldest first */
     size_t submitted_count;
-    bool answering;        /* the pipeline answers at once, FIBP_OK */
-    size_t returned;       /* OPERATION_RETURN seen */
-    size_t rooms;          /* OPERATION_ROOM seen */
+    bool answering;  /* the pipeline answers at once, FIBP_OK */
+    size_t returned; /* OPERATION_RETURN seen */
+    size_t rooms;    /* OPERATION_ROOM seen */
 };
 
 static struct harness *harness;
@@ -73,8 +73,7 @@ static void harness_execute(struct operation *operation)
         struct operation_settle *settle = (struct operation_settle *)operation;
 
         for (uint32_t i = 0; i < settle->count; i++)
-            settle->items[i].status =
-                settle->items[i].id_valid ? FIBP_OK : FIBP_MESSAGE_NOT_FOUND;
+            settle->items[i].status = settle->items[i].id_valid ? FIBP_OK : FIBP_MESSAGE_NOT_FOUND;
     } else if (operation->kind == OPERATION_SUBSCRIBE) {
         struct operation_subscription *subscribe = (struct operation_subscription *)operation;
 
@@ -170,14 +169,14 @@ static inline void harness_read(void)
 }
 
 /* Ticks until `expression` holds; the test fails when it does not within PATIENCE_MS. */
-#define HARNESS_UNTIL(expression)                                          \
-    do {                                                                   \
-        uint64_t deadline_ = time_monotonic_ms() + PATIENCE_MS;            \
-        while (!(expression)) {                                            \
-            if (time_monotonic_ms() > deadline_)                           \
-                fail_msg("waited in vain for: %s", #expression);           \
-            harness_tick();                                                \
-        }                                                                  \
+#define HARNESS_UNTIL(expression)                                                                  \
+    do {                                                                                           \
+        uint64_t deadline_ = time_monotonic_ms() + PATIENCE_MS;                                    \
+        while (!(expression)) {                                                                    \
+            if (time_monotonic_ms() > deadline_)                                                   \
+                fail_msg("waited in vain for: %s", #expression);                                   \
+            harness_tick();                                                                        \
+        }                                                                                          \
     } while (0)
 
 /* ---- the client ---- */

@@ -58,8 +58,8 @@ static void test_handshake_other_version(void **state)
     struct frame frame = harness_expect_error(0, FIBP_UNSUPPORTED_VERSION);
     struct str text = harness_error_text(frame);
     struct str value;
-    assert_true(framed_headers_find(
-        str_of(text.data + text.size, frame.body.size - 3 - text.size), STR("max_version"), &value));
+    assert_true(framed_headers_find(str_of(text.data + text.size, frame.body.size - 3 - text.size),
+                                    STR("max_version"), &value));
     assert_true(str_equal(value, STR("1")));
     harness_expect_close();
 }
@@ -340,9 +340,8 @@ static void test_overload_says_when_to_retry(void **state)
     struct frame frame = harness_expect_error(1, FIBP_CHANNEL_FULL);
     text = harness_error_text(frame);
     assert_true(str_equal(text, STR("no room in shared memory")));
-    assert_true(framed_headers_find(
-        str_of(text.data + text.size, frame.body.size - 3 - text.size), STR("retry_after_ms"),
-        &value));
+    assert_true(framed_headers_find(str_of(text.data + text.size, frame.body.size - 3 - text.size),
+                                    STR("retry_after_ms"), &value));
     assert_true(str_equal(value, STR("100")));
 }
 
@@ -475,9 +474,9 @@ static void test_delete_list_stats(void **state)
 static void test_operations_not_built(void **state)
 {
     static const uint8_t opcodes[] = {
-        OPCODE_SET_CONFIG,     OPCODE_GET_CONFIG,     OPCODE_LIST_CONFIG,   OPCODE_REDRIVE,
-        OPCODE_CREATE_API_KEY, OPCODE_REVOKE_API_KEY, OPCODE_LIST_API_KEYS, OPCODE_SET_ACL,
-        OPCODE_GET_ACL,
+        OPCODE_SET_CONFIG,    OPCODE_GET_CONFIG,     OPCODE_LIST_CONFIG,
+        OPCODE_REDRIVE,       OPCODE_CREATE_API_KEY, OPCODE_REVOKE_API_KEY,
+        OPCODE_LIST_API_KEYS, OPCODE_SET_ACL,        OPCODE_GET_ACL,
     };
 
     (void)state;

@@ -1,0 +1,32 @@
+/*
+ * control - what a test tells the fault shim, and what the shim reports: a file that the test and all
+ * processes of the broker map. A file of zeros asks for nothing.
+ *
+ * "Files of the store" are those below $FILAD_SHIM_STORE.
+ */
+#ifndef FILAD_TESTS_SHIM_CONTROL_H
+#define FILAD_TESTS_SHIM_CONTROL_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct shim_control {
+    /* Syncs of files of the store. */
+    _Atomic uint32_t sync_gate;     /* non-zero: they wait inside until it is 0 */
+    _Atomic uint32_t sync_waiting;  /* how many wait there */
+    _Atomic uint32_t sync_failures; /* so many more fail with EIO */
+    _Atomic uint32_t syncs_failed;
+    _Atomic uint32_t sync_stop;     /* non-zero: the next process that syncs stops itself inside */
+    _Atomic int32_t stopped_pid;    /* that one; never the one in stop_not */
+    _Atomic int32_t stop_not;
+
+    /* A disk of limited size, for files of the store. */
+    _Atomic uint32_t disk_limited;
+    _Atomic int64_t disk_free; /* bytes */
+    _Atomic uint32_t disk_refusals;
+
+    /* The wall clock. */
+    _Atomic int64_t clock_offset_s;
+};
+
+#endif

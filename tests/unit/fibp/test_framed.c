@@ -1,0 +1,243 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+
+#include "core/bytes.h"
+#include "fibp/framed.h"
+#include "fibp/framed_client.h"
+
+static void test_checked_pass(void **state)
+{
+    (void)state;
+    struct str body = STR("\x00\x00\x00\x02"
+                          "\x00\x01q"
+                          "\x00\x01\x00\x01k\x00\x01v"
+                          "\x00\x00\x00\x01x"
+                          "\x00\x01q"
+                          "\x00\x00"
+                          "\x00\x00\x00\x00"
+                          "trailing");
+    struct framed_enqueue_item item;
+    struct wire_reader reader;
+    uint32_t count;
+
+    wire_reader_init(&reader, body);
+    assert_true(framed_enqueue_check(&reader, &count));
+    assert_int_equal(count, 2);
+    assert_true(framed_enqueue_next(&reader, &item));
+    assert_true(str_equal(item.record, STR("\x00\x01\x00\x01k\x00\x01v\x00\x00\x00\x01x")));
+    assert_int_equal(item.header_count, 1);
+    assert_true(str_equal(item.payload, STR("x")));
+    assert_true(framed_enqueue_next(&reader, &item));
+    assert_true(str_equal(item.record, STR("\x00\x00\x00\x00\x00\x00")));
+    assert_int_equal(wire_remaining(&reader), 8);
+}
+
+/* One bad item at the end: the check fails as a whole, and says where. */
+static void test_bad_item(void **state)
+{
+    (void)state;
+    struct str body = STR("\x00\x00\x00\x02"
+                          "\x00\x01q"
+                          "\x00\x00"
+                          "\x00\x00\x00\x00"
+                          "\x00\x01q"
+                          "\x00\x01\x00\x01k\x00\x01\xff"
+                          "\x00\x00\x00\x00");
+    struct wire_reader reader;
+    uint32_t count;
+    char reason[100];
+    wire_reader_init(&reader, body);
+    assert_false(framed_enqueue_check(&reader, &count));
+    wire_describe(&reader, reason, sizeof(reason));
+    assert_string_equal(reason, "headers: not valid UTF-8");
+}
+
+static void test_headers(void **state)
+{
+    (void)state;
+    struct wire_pair pairs[] = {
+        {STR("a"), STR("1")}, {STR("b"), STR("2")}, {STR("a"), STR("3")}, {STR(""), STR("4")}};
+    struct str value;
+    struct buf map;
+    buf_init(&map, 0);
+    wire_put_map(&map, pairs, 4);
+    assert_true(framed_headers_find(buf_str(&map), STR("a"), &value));
+    assert_true(str_equal(value, STR("3")));
+    assert_true(framed_headers_find(buf_str(&map), STR("b"), &value));
+    assert_true(str_equal(value, STR("2")));
+    assert_true(framed_headers_find(buf_str(&map), STR(""), &value));
+    assert_false(framed_headers_find(buf_str(&map), STR("c"), &value));
+    assert_int_equal(value.size, 0);
+    assert_false(framed_headers_find(STR(""), STR("a"), &value));
+    assert_false(framed_headers_find(STR("\xff\xff\x00"), STR("a"), &value));
+    buf_free(&map);
+}
+
+static void test_record_split(void **state)
+{
+    (void)state;
+    struct str headers, payload;
+    assert_true(framed_record_split(STR("\x00\x00\x00\x00\x00\x02hi"), &headers, &payload));
+    assert_int_equal(headers.size, 2);
+    assert_true(str_equal(payload, STR("hi")));
+    assert_false(framed_record_split(STR("\x00\x00\x00\x00\x00\x02hi!"), &headers, &payload));
+    assert_false(framed_record_split(STR("\x00\x00\x00\x00\x00\x03hi"), &headers, &payload));
+    assert_false(framed_record_split(STR(""), &headers, &payload));
+}
+
+static void test_cancel_forms(void **state)
+{
+    (void)state;
+    struct framed_cancel cancel;
+    struct wire_reader reader;
+    wire_reader_init(&reader, STR(""));
+    assert_true(framed_cancel(&reader, &cancel) && !cancel.by_consumer_id);
+    wire_reader_init(&reader, STR("\x00\x02id"));
+    assert_true(framed_cancel(&reader, &cancel) && cancel.by_consumer_id);
+    assert_true(str_equal(cancel.consumer_id, STR("id")));
+    wire_reader_init(&reader, STR("\x00\x02id!")); /* does not fill the body */
+    assert_false(framed_cancel(&reader, &cancel));
+    wire_reader_init(&reader, STR("\x00\x00\x00\x01\x00\x01q\x00\x02id")); /* an old Ack */
+    assert_false(framed_cancel(&reader, &cancel));
+}
+
+/* Message ids are there only for what was stored. */
+static void test_enqueue_result(void **state)
+{
+    (void)state;
+    struct framed_client_result result;
+    struct wire_reader reader;
+    struct frame frame;
+    struct uuid id = {{1}};
+    struct buf buf;
+    uint32_t count;
+
+    buf_init(&buf, 0);
+    size_t start = framed_enqueue_result_begin(&buf, 9, 2);
+    framed_enqueue_result_add(&buf, FIBP_STORAGE_ERROR, &id);
+    framed_enqueue_result_add(&buf, FIBP_OK, &id);
+    assert_int_equal(frame_end(&buf, start, FRAME_LENGTH_MAX), 0);
+    assert_int_equal(frame_parse(buf_str(&buf), FRAME_LENGTH_MAX, &frame), FRAME_READY);
+    wire_reader_init(&reader, frame.body);
+    assert_true(framed_client_enqueue_result_begin(&reader, &count) && count == 2);
+    assert_true(framed_client_enqueue_result_next(&reader, &result));
+    assert_int_equal(result.code, FIBP_STORAGE_ERROR);
+    assert_int_equal(result.message_id.size, 0);
+    assert_true(framed_client_enqueue_result_next(&reader, &result));
+    assert_int_equal(result.message_id.size, UUID_TEXT_SIZE);
+    assert_int_equal(wire_remaining(&reader), 0);
+    buf_free(&buf);
+}
+
+static void test_error_texts(void **state)
+{
+    (void)state;
+    struct framed_client_error error;
+    struct wire_reader reader;
+    struct frame frame;
+    struct buf buf;
+    char *text = malloc(70000);
+
+    assert_non_null(text);
+    memset(text, 'x', 70000);
+    buf_init(&buf, 0);
+    assert_int_equal(framed_error(&buf, 3, FIBP_FORBIDDEN, str_of(NULL, 0), NULL, 0), 0);
+    assert_int_equal(frame_parse(buf_str(&buf), FRAME_LENGTH_MAX, &frame), FRAME_READY);
+    wire_reader_init(&reader, frame.body);
+    assert_true(framed_client_error(&reader, &error));
+    assert_int_equal(error.status, FIBP_FORBIDDEN);
+    assert_true(str_equal(error.text, STR("permission denied")));
+
+    buf_clear(&buf);
+    assert_int_equal(framed_error(&buf, 3, FIBP_INVALID_FRAME, str_of(text, 70000), NULL, 0), 0);
+    assert_int_equal(frame_parse(buf_str(&buf), FRAME_LENGTH_MAX, &frame), FRAME_READY);
+    wire_reader_init(&reader, frame.body);
+    assert_true(framed_client_error(&reader, &error));
+    assert_int_equal(error.text.size, 65535);
+    buf_free(&buf);
+    free(text);
+}
+
+/* An item that does not fit is left out and the frame stays good. */
+static void test_delivery_add_fails(void **state)
+{
+    (void)state;
+    struct framed_delivery_item item = {
+        .queue = STR("q"), .record = STR("\x00\x00\x00\x00\x00\x00"), .fairness_key = STR("k")};
+    struct framed_delivery_item large = item;
+    struct wire_reader reader;
+    struct frame frame;
+    struct buf buf;
+    uint32_t count;
+
+    static uint8_t long_key[WIRE_STR_MAX + 1];
+    buf_init(&buf, 300);
+    size_t start = framed_delivery_begin(&buf, 1);
+    assert_int_equal(framed_delivery_add(&buf, &item), 0);
+    size_t size = buf.size;
+    assert_int_equal(size - start - FRAME_OVERHEAD - 4, framed_delivery_item_size(&item));
+    large.record = str_of(long_key, 400);
+    assert_int_equal(framed_delivery_add(&buf, &large), -1); /* over the buffer's limit */
+    assert_int_equal(buf.size, size);
+    buf.limit = 0;
+    large.record = item.record;
+    large.fairness_key = str_of(long_key, sizeof(long_key));
+    assert_int_equal(framed_delivery_add(&buf, &large), -1); /* over the length field */
+    assert_int_equal(buf.size, size);
+    assert_int_equal(framed_delivery_add(&buf, &item), 0);
+    assert_int_equal(framed_delivery_end(&buf, start, 2, FRAME_LENGTH_MAX), 0);
+    assert_int_equal(frame_parse(buf_str(&buf), FRAME_LENGTH_MAX, &frame), FRAME_READY);
+    wire_reader_init(&reader, frame.body);
+    struct framed_client_delivery delivery;
+    assert_true(framed_client_delivery_begin(&reader, &count) && count == 2);
+    assert_true(framed_client_delivery_next(&reader, &delivery));
+    assert_true(framed_client_delivery_next(&reader, &delivery));
+    assert_int_equal(wire_remaining(&reader), 0);
+    buf_free(&buf);
+}
+
+/* A u16 count says 65,535 at most: the rest is left out, never wrapped. */
+static void test_long_list(void **state)
+{
+    (void)state;
+    struct framed_queue_info queue = {.name = STR("")};
+    struct framed_list list;
+    struct wire_reader reader;
+    struct frame frame;
+    struct buf buf;
+    uint32_t nodes;
+    uint16_t count;
+    uint8_t code;
+
+    buf_init(&buf, 0);
+    framed_list_queues_begin(&buf, 1, FIBP_OK, 0, &list);
+    for (int i = 0; i < 65540; i++)
+        framed_list_queues_add(&buf, &list, &queue);
+    assert_int_equal(framed_list_end(&buf, &list, FRAME_LENGTH_MAX), 0);
+    assert_int_equal(frame_parse(buf_str(&buf), FRAME_LENGTH_MAX, &frame), FRAME_READY);
+    wire_reader_init(&reader, frame.body);
+    assert_true(framed_client_code(&reader, &code));
+    assert_true(framed_client_list_queues_begin(&reader, &nodes, &count));
+    assert_int_equal(count, 65535);
+    for (uint16_t i = 0; i < count; i++)
+        assert_true(framed_client_list_queues_next(&reader, &queue));
+    assert_int_equal(wire_remaining(&reader), 0);
+    buf_free(&buf);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_checked_pass), cmocka_unit_test(test_bad_item),
+        cmocka_unit_test(test_headers),      cmocka_unit_test(test_record_split),
+        cmocka_unit_test(test_cancel_forms), cmocka_unit_test(test_enqueue_result),
+        cmocka_unit_test(test_error_texts),  cmocka_unit_test(test_delivery_add_fails),
+        cmocka_unit_test(test_long_list),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
