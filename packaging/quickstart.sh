@@ -169,13 +169,14 @@ demo() {
     make_queue
     step 'Enqueueing 200 messages of a noisy tenant, then 5 of a quiet one'
     enqueue_messages
-    step 'Consuming and acknowledging 12: the quiet tenant does not wait behind the noisy one'
-    fila consume demo -n 12 --timeout 10000
+    step 'Consuming and acknowledging them; the first 12: the quiet tenant does not wait'
+    fila consume demo -n 205 --timeout 10000 | sed -n 1,12p
     step 'What is left'
     fila queue inspect demo
     cat <<END
 
-The broker is running. Try:   objs/fila --addr 127.0.0.1:$port consume demo -n 5
+The broker is running. Try:   echo hello | objs/fila --addr 127.0.0.1:$port enqueue demo
+                              objs/fila --addr 127.0.0.1:$port consume demo -n 1
 Stop it with:                 objs/filad -c var/filad.yaml -s stop
 END
 }

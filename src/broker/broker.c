@@ -130,7 +130,7 @@ int broker_local(struct broker *broker, struct queue *queue, struct local_queue 
     return *local ? 0 : broker_fail(broker, ENOMEM, "remember a queue");
 }
 
-int broker_find(struct broker *broker, struct str name, struct local_queue **local)
+int broker_find_queue(struct broker *broker, struct str name, struct local_queue **local)
 {
     *local = local_find(broker, name);
     if (*local && !atomic_load(&(*local)->queue->dead))

@@ -108,9 +108,9 @@ int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, b
 /* --- for the files of this layer ----------------------------------------------------------------- */
 
 /* The queue of a name, through this thread's cache. *local NULL: there is none. */
-int broker_find(struct broker *broker, struct str name, struct local_queue **local)
+int broker_find_queue(struct broker *broker, struct str name, struct local_queue **local)
     __attribute__((warn_unused_result));
-/* As broker_find by the zone's queue. */
+/* As broker_find_queue by the zone's queue. */
 int broker_local(struct broker *broker, struct queue *queue, struct local_queue **local)
     __attribute__((warn_unused_result));
 

@@ -313,7 +313,7 @@ int broker_get_stats(struct broker *broker, struct operation *operation)
     struct operation_get_stats *stats = (struct operation_get_stats *)operation;
     struct local_queue *local = NULL;
     operation->status = FIBP_QUEUE_NOT_FOUND;
-    if (broker_find(broker, stats->name, &local) != 0)
+    if (broker_find_queue(broker, stats->name, &local) != 0)
         return -1;
     if (!local)
         return 0;

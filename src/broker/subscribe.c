@@ -40,7 +40,7 @@ static int announce(struct broker *broker, struct local_queue *local,
 int broker_attach(struct broker *broker, struct subscription *subscription, uint8_t *status)
 {
     struct local_queue *local = NULL;
-    if (broker_find(broker, subscription->queue, &local) != 0)
+    if (broker_find_queue(broker, subscription->queue, &local) != 0)
         return -1;
     if (local)
         return announce(broker, local, subscription, status);

@@ -6,7 +6,6 @@
 #include "os/log.h"
 #include "os/time.h"
 
-#define ENTRIES_MAX (ENV_MAX_RECORDS / 4) /* each writes at most a message twice, a lane, a batch */
 #define BYTES_MAX (16u << 20)
 #define CONFLICTS_MAX 100
 #define LOCK_LONG_MS 10
@@ -248,14 +247,19 @@ static size_t entry_bytes(const struct write_entry *entry)
     return entry->kind == WRITE_ENQUEUE ? entry->item.enqueue->record.size : 64;
 }
 
+/* Records that an entry writes at most: message and lane; message and batch; message twice and batch. */
+static const uint8_t records_of[WRITE_KINDS] = {
+    [WRITE_ENQUEUE] = 2, [WRITE_ACK] = 2, [WRITE_RETRY] = 3};
+
 /* Where the transaction that starts at `first` ends: at a border between operations when that is not too
  * far, at the limits otherwise. *single: it holds entries of one operation only. */
 static struct write_entry *chunk_end(struct write_entry *first, bool *single)
 {
     struct write_entry *border = NULL, *entry = first;
-    size_t count = 0, bytes = 0;
-    while (entry && (count == 0 || (count < ENTRIES_MAX && bytes + entry_bytes(entry) <= BYTES_MAX))) {
-        count++;
+    size_t records = 0, bytes = 0;
+    while (entry && (entry == first || (records + records_of[entry->kind] <= ENV_MAX_RECORDS &&
+                                        bytes + entry_bytes(entry) <= BYTES_MAX))) {
+        records += records_of[entry->kind];
         bytes += entry_bytes(entry);
         if (entry->next && entry->next->operation != entry->operation)
             border = entry->next;
@@ -327,7 +331,7 @@ static int add_entry(struct grouping *grouping, struct write_entry *entry, struc
     struct broker *broker = grouping->broker;
     struct local_queue *local = grouping->recent;
     if (!local || !str_equal(local->queue->name, name)) {
-        if (broker_find(broker, name, &local) != 0)
+        if (broker_find_queue(broker, name, &local) != 0)
             return -1;
         if (!local) {
             methods[entry->kind]->set_status(entry, missing);

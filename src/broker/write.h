@@ -68,8 +68,8 @@ int write_consequences(struct write *write) __attribute__((warn_unused_result));
 void write_undo(struct write *write);
 void write_publish(struct write *write);
 
-/* Runs the entries, at most ENV_MAX_RECORDS / 4 of them, in one transaction under the queue's lock,
- * which the caller holds. Berkeley DB's value; after anything but 0 nothing has changed. */
+/* Runs the entries, which write at most ENV_MAX_RECORDS, in one transaction under the queue's lock, which
+ * the caller holds. Berkeley DB's value; after anything but 0 nothing has changed. */
 int write_run(struct write *write, struct write_entry *first, struct write_entry *end)
     __attribute__((warn_unused_result));
 

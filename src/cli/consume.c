@@ -37,7 +37,7 @@ static void consume_json(const struct fila_delivery *delivery)
     for (size_t i = 0; i < delivery->header_count; i++)
         if (consume_header_counts(delivery, i))
             output_text(&json, delivery->headers[i].name.data, delivery->headers[i].value.data,
-                    delivery->headers[i].value.size);
+                        delivery->headers[i].value.size);
     output_object_end(&json);
     output_bytes(&json, "payload", delivery->payload.data, delivery->payload.size);
     output_text(&json, "fairness_key", delivery->fairness_key.data, delivery->fairness_key.size);

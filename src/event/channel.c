@@ -47,10 +47,25 @@ static int channel_check(const struct channel_message *message, size_t size, str
     return 0;
 }
 
+/* A peer that ends with messages unread makes the next call here fail once with ECONNRESET; what it had
+ * sent before, its last words perhaps, is still there behind that. */
+static ssize_t channel_take(int fd, struct channel_message *message)
+{
+    ssize_t size = -1;
+
+    for (int attempt = 0; attempt < 2; attempt++) {
+        unsigned no_descriptors = 0;
+
+        size = sock_receive(fd, message, sizeof *message, NULL, &no_descriptors);
+        if (size >= 0 || errno != ECONNRESET)
+            break;
+    }
+    return size;
+}
+
 int channel_receive(int fd, struct channel_message *message, struct err *err)
 {
-    unsigned no_descriptors = 0;
-    ssize_t size = sock_receive(fd, message, sizeof *message, NULL, &no_descriptors);
+    ssize_t size = channel_take(fd, message);
 
     if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return 0;

@@ -233,7 +233,9 @@ static void process_tell_end(struct process *process, int status, bool inside)
 static void process_end(struct process *process, int status)
 {
     struct master *master = process->master;
-    bool inside = zone_slot_inside(master->zone, process->slot);
+    /* In a dead zone it may have been the one that was to say so. */
+    bool inside = zone_slot_inside(master->zone, process->slot) ||
+                  atomic_load(&master->zone->state) == ZONE_DEAD;
     const char *failure = NULL;
     struct process ended;
 

@@ -58,8 +58,8 @@ static void dead_letter(struct actor *actor, const struct uuid *id)
 {
     struct local_queue *from = NULL, *to = NULL;
     uint8_t status = FIBP_INTERNAL_ERROR;
-    assert_int_equal(broker_find(actor->fixture->broker, STR("a"), &from), 0);
-    assert_int_equal(broker_find(actor->fixture->broker, STR("a.dlq"), &to), 0);
+    assert_int_equal(broker_find_queue(actor->fixture->broker, STR("a"), &from), 0);
+    assert_int_equal(broker_find_queue(actor->fixture->broker, STR("a.dlq"), &to), 0);
     assert_int_equal(move_leased(actor->fixture->broker, from, to, id, &status), 0);
     assert_true(status == FIBP_OK || status == FIBP_MESSAGE_NOT_FOUND);
     pool_reset(actor->fixture->broker->scratch);
@@ -70,8 +70,8 @@ static void move_back(struct actor *actor)
     struct local_queue *from = NULL, *to = NULL;
     uint8_t status = FIBP_INTERNAL_ERROR;
     uint32_t moved = 0;
-    assert_int_equal(broker_find(actor->fixture->broker, STR("a.dlq"), &from), 0);
-    assert_int_equal(broker_find(actor->fixture->broker, STR("a"), &to), 0);
+    assert_int_equal(broker_find_queue(actor->fixture->broker, STR("a.dlq"), &from), 0);
+    assert_int_equal(broker_find_queue(actor->fixture->broker, STR("a"), &to), 0);
     assert_int_equal(move_ready(actor->fixture->broker, from, to, 20, &moved, &status), 0);
     assert_int_equal(status, FIBP_OK);
     pool_reset(actor->fixture->broker->scratch);
@@ -144,7 +144,7 @@ static void run_actor(struct fixture *fixture, unsigned number, uint64_t end_ms)
 static void report(struct fixture *fixture, const char *name)
 {
     struct local_queue *local = NULL;
-    assert_int_equal(broker_find(fixture->broker, str_from_c(name), &local), 0);
+    assert_int_equal(broker_find_queue(fixture->broker, str_from_c(name), &local), 0);
     const struct queue *queue = local->queue;
     fprintf(stderr, "%s: delivered %llu, nacked %llu, expired %llu\n", name,
             (unsigned long long)queue->counters.delivered,

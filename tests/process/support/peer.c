@@ -164,6 +164,25 @@ int peer_send(struct peer *peer, struct str bytes, struct err *err)
     return 0;
 }
 
+int peer_read_bytes(struct peer *peer, unsigned timeout_ms, void *bytes, size_t size)
+{
+    struct err err;
+    uint64_t end_ns = time_monotonic_ns() + timeout_ms * 1000000ull;
+    while (peer->input.size < size && !peer->ended && fill(peer, &err) >= 0) {
+        uint64_t now = time_monotonic_ns();
+        if (now >= end_ns)
+            return -1;
+        struct pollfd poll_for = {peer->fd, POLLIN, 0};
+        poll(&poll_for, 1, (int)((end_ns - now) / 1000000u + 1));
+    }
+    if (size > peer->input.size)
+        size = peer->input.size;
+    if (size)
+        memcpy(bytes, peer->input.data, size);
+    buf_consume(&peer->input, size);
+    return (int)size;
+}
+
 static int answer_ping(struct peer *peer, uint32_t request_id, struct err *err)
 {
     struct buf pong;

@@ -45,6 +45,10 @@ uint32_t peer_next_request(struct peer *peer);
 /* Sends bytes as they are. -1: the connection is gone. */
 int peer_send(struct peer *peer, struct str bytes, struct err *err);
 
+/* Bytes as they come, for what is no framed dialect: reads until `size` are there or the connection
+ * ends. Their number; -1 after the time. */
+int peer_read_bytes(struct peer *peer, unsigned timeout_ms, void *bytes, size_t size);
+
 /* The next frame of any kind, first of those kept: 1, 0 after the time, -1 at the end of the
  * connection. */
 int peer_read(struct peer *peer, unsigned timeout_ms, struct peer_frame **frame, struct err *err);

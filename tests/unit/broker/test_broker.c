@@ -176,7 +176,7 @@ static void empty_lanes_are_freed(void **state)
         assert_int_equal(fixture_delivered(fixture, got, 64), 1);
         assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[0].id), FIBP_OK);
     }
-    assert_int_equal(broker_find(fixture->broker, STR("q"), &local), 0);
+    assert_int_equal(broker_find_queue(fixture->broker, STR("q"), &local), 0);
     assert_int_equal(local->queue->lane_count, 300);
     uint64_t later = time_monotonic_ms() + 61000;
     while (more)

@@ -4,6 +4,13 @@
 #ifndef FILAD_TESTS_CAPTURE_H
 #define FILAD_TESTS_CAPTURE_H
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -6,6 +6,13 @@
 #ifndef FILAD_TESTS_SERVER_H
 #define FILAD_TESTS_SERVER_H
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>

@@ -83,6 +83,22 @@ static void test_end_of_the_peer(void **state)
     assert_int_equal(err.code, EPIPE);
 }
 
+static void test_last_words_of_a_peer_that_did_not_read(void **state)
+{
+    struct channel_message message;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(channel_send(fds[0], CHANNEL_STORE_OPEN, 1, NULL, &err), 0);
+    assert_int_equal(channel_send(fds[1], CHANNEL_FAILED, 0, "a reason", &err), 0);
+    close(fds[1]);
+    fds[1] = -1;
+    assert_int_equal(channel_receive(fds[0], &message, &err), 1);
+    assert_string_equal(message.text, "a reason");
+    assert_int_equal(channel_receive(fds[0], &message, &err), -1);
+    assert_int_equal(err.code, 0);
+}
+
 static void test_full_buffer_is_an_error(void **state)
 {
     struct err err;
@@ -166,6 +182,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_messages_arrive_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_text_is_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(test_end_of_the_peer, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_last_words_of_a_peer_that_did_not_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_buffer_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rubbish_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stray_descriptor_is_refused_and_closed, setup, teardown),

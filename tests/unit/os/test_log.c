@@ -247,7 +247,8 @@ static void test_syslog_datagram(void **state)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char path[PATH_MAX], got[512], expected[128];
     snprintf(path, sizeof(path), "%s", scratch_path(*state, "devlog"));
-    strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
+    assert_true(strlen(path) < sizeof(address.sun_path));
+    memcpy(address.sun_path, path, strlen(path) + 1);
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     syslog_path = path;

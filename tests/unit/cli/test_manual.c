@@ -1,0 +1,136 @@
+/* The manual page and the shell completion name the commands and options of the tables, all of them
+ * and no others. Reads man/fila.1 and packaging/completion/fila.bash from the working directory or
+ * one above it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static char *read_file(const char *name)
+{
+    static const char *const bases[] = {"", "../", "../../", "../../../"};
+    char path[256];
+    FILE *file = NULL;
+    for (size_t i = 0; i < sizeof(bases) / sizeof(bases[0]) && !file; i++) {
+        snprintf(path, sizeof(path), "%s%s", bases[i], name);
+        file = fopen(path, "r");
+    }
+    if (!file)
+        fail_msg("%s not found from here", name);
+    char *text = calloc(1, 65536);
+    assert_non_null(text);
+    assert_in_range(fread(text, 1, 65535, file), 1, 65534);
+    fclose(file);
+    return text;
+}
+
+/* Whether `word` stands in the text and is not only the beginning of a longer one. */
+static bool has_word(const char *text, const char *word)
+{
+    size_t size = strlen(word);
+    for (const char *at = strstr(text, word); at; at = strstr(at + 1, word)) {
+        bool starts = at == text || (!isalnum((unsigned char)at[-1]) && at[-1] != '-');
+        if (starts && !isalnum((unsigned char)at[size]) && at[size] != '-')
+            return true;
+    }
+    return false;
+}
+
+static bool table_has(const struct args_option *table, const char *name, size_t size)
+{
+    for (; table && table->name; table++)
+        if (!table->absent && strlen(table->name) == size && memcmp(table->name, name, size) == 0)
+            return true;
+    return false;
+}
+
+static bool any_table_has(const char *name, size_t size)
+{
+    for (size_t i = 0; cli_commands[i]; i++)
+        for (const struct args_command *command = cli_commands[i]; command->words; command++)
+            if (table_has(command->options, name, size))
+                return true;
+    return table_has(args_global, name, size);
+}
+
+static void check_options(const char *page, const struct args_option *options)
+{
+    char text[64];
+    for (; options && options->name; options++) {
+        if (options->absent)
+            continue;
+        snprintf(text, sizeof(text), "Fl Fl %s", options->name);
+        if (!has_word(page, text))
+            fail_msg("fila.1 lacks --%s", options->name);
+        snprintf(text, sizeof(text), "Fl %c", options->letter);
+        if (options->letter && !has_word(page, text))
+            fail_msg("fila.1 lacks -%c", options->letter);
+    }
+}
+
+static void test_manual_is_complete(void **state)
+{
+    (void)state;
+    char *page = read_file("man/fila.1"), text[64];
+    check_options(page, args_global);
+    for (size_t i = 0; cli_commands[i]; i++)
+        for (const struct args_command *command = cli_commands[i]; command->words; command++) {
+            snprintf(text, sizeof(text), ".It Cm %s", command->words);
+            if (command->run && !has_word(page, text))
+                fail_msg("fila.1 lacks %s", command->words);
+            if (!command->run && has_word(page, text))
+                fail_msg("fila.1 has %s, which is not there", command->words);
+            check_options(page, command->options);
+        }
+    free(page);
+}
+
+static void test_manual_invents_nothing(void **state)
+{
+    (void)state;
+    char *page = read_file("man/fila.1");
+    for (const char *at = strstr(page, "Fl Fl "); at; at = strstr(at + 1, "Fl Fl ")) {
+        const char *name = at + strlen("Fl Fl ");
+        size_t size = strcspn(name, " \n");
+        if (!any_table_has(name, size))
+            fail_msg("fila.1 has --%.*s, which is not there", (int)size, name);
+    }
+    free(page);
+}
+
+static void test_completion(void **state)
+{
+    (void)state;
+    char *script = read_file("packaging/completion/fila.bash"), text[64];
+    for (size_t i = 0; cli_commands[i]; i++)
+        for (const struct args_command *command = cli_commands[i]; command->words; command++) {
+            const char *last = strrchr(command->words, ' ');
+            if (command->run && !has_word(script, last ? last + 1 : command->words))
+                fail_msg("the completion lacks %s", command->words);
+            for (const struct args_option *option = command->options; option && option->name;
+                 option++) {
+                snprintf(text, sizeof(text), "--%s", option->name);
+                if (!has_word(script, text))
+                    fail_msg("the completion lacks --%s", option->name);
+            }
+        }
+    free(script);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_manual_is_complete),
+        cmocka_unit_test(test_manual_invents_nothing),
+        cmocka_unit_test(test_completion),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
