@@ -2,11 +2,7 @@
  * filad - the broker. Reads the command line and hands over to the master.
  */
 #include <db.h>
-#if __has_include(<lua.h>)
 #include <lua.h>
-#else
-#define LUA_RELEASE "no Lua"
-#endif
 #include <openssl/crypto.h>
 #include <protobuf-c/protobuf-c.h>
 #include <stdio.h>
@@ -110,12 +106,9 @@ static int test_conf(const struct options *options)
 }
 
 static int (*const actions[])(const struct options *options) = {
-    [OPTIONS_RUN] = master_run,
-    [OPTIONS_TEST] = test_conf,
-    [OPTIONS_DUMP] = test_conf,
-    [OPTIONS_SIGNAL] = tell_run,
-    [OPTIONS_VERSION] = show_version,
-    [OPTIONS_BUILD_VERSION] = show_build_version,
+    [OPTIONS_RUN] = master_run,       [OPTIONS_TEST] = test_conf,
+    [OPTIONS_DUMP] = test_conf,       [OPTIONS_SIGNAL] = tell_run,
+    [OPTIONS_VERSION] = show_version, [OPTIONS_BUILD_VERSION] = show_build_version,
     [OPTIONS_HELP] = show_help,
 };
 

@@ -47,8 +47,8 @@ static int channel_check(const struct channel_message *message, size_t size, str
     return 0;
 }
 
-/* A peer that ends with messages unread makes the next call here fail once with ECONNRESET; what it had
- * sent before, its last words perhaps, is still there behind that. */
+/* A peer that ends with messages unread makes the next call here fail once with ECONNRESET; what it
+ * had sent before, its last words perhaps, is still there behind that. */
 static ssize_t channel_take(int fd, struct channel_message *message)
 {
     ssize_t size = -1;

@@ -1,7 +1,7 @@
 /*
  * channel - typed, versioned messages between the master and a child over one SOCK_SEQPACKET pair.
- * A message of another version, an unknown type, a wrong size or a stray descriptor is a programming
- * error of ours and fatal for the receiver's peer, never ignored.
+ * A message of another version, an unknown type, a wrong size or a stray descriptor is a
+ * programming error of ours and fatal for the receiver's peer, never ignored.
  */
 #ifndef FILAD_EVENT_CHANNEL_H
 #define FILAD_EVENT_CHANNEL_H
@@ -16,7 +16,8 @@
 enum channel_type {
     CHANNEL_READY = 1,     /* child: serves. Keeper: the store is open and the zone is built */
     CHANNEL_FAILED,        /* child: cannot start, reason in text; it exits next */
-    CHANNEL_STORE_FAILED,  /* child: the environment is dead, reason in text; value = its generation */
+    CHANNEL_STORE_FAILED,  /* child: the environment is dead, reason in text; value = its generation
+                            */
     CHANNEL_STORE_STOP,    /* master to worker: end the store and sync threads */
     CHANNEL_STORE_STOPPED, /* worker: both have ended, nothing of it touches the environment */
     CHANNEL_STORE_OPEN,    /* master to worker: a new environment stands; value = its generation */
@@ -40,8 +41,8 @@ struct channel_message {
 /* Both ends non-blocking and close-on-exec. */
 int channel_pair(int fds[2], struct err *err) __attribute__((warn_unused_result));
 
-/* Sends; text may be NULL and is truncated to CHANNEL_TEXT_SIZE - 1. -1 when the peer is gone or its
- * buffer is full (it does not read: treat it as stuck). */
+/* Sends; text may be NULL and is truncated to CHANNEL_TEXT_SIZE - 1. -1 when the peer is gone or
+ * its buffer is full (it does not read: treat it as stuck). */
 int channel_send(int fd, enum channel_type type, uint64_t value, const char *text, struct err *err)
     __attribute__((warn_unused_result));
 

@@ -16,8 +16,8 @@ struct loop {
     int epoll;
     bool stop;
     bool running;
-    bool in_timers;         /* a timer set now with no delay waits for the next tick */
-    uint64_t now_ms;        /* monotonic, of this tick */
+    bool in_timers;  /* a timer set now with no delay waits for the next tick */
+    uint64_t now_ms; /* monotonic, of this tick */
     struct heap timers;
     struct list hooks;
     struct list *next_hook; /* the one to run after the present one; kept right by removals */

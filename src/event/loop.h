@@ -14,8 +14,8 @@
 
 struct loop;
 
-/* A watched descriptor; embedded in its owner. `ready` gets EPOLL* bits. It may unwatch itself or any
- * other watch: events already fetched for an unwatched one are not delivered. */
+/* A watched descriptor; embedded in its owner. `ready` gets EPOLL* bits. It may unwatch itself or
+ * any other watch: events already fetched for an unwatched one are not delivered. */
 struct loop_watch {
     int fd;
     uint32_t events; /* what is asked for; 0 while not watched */
@@ -29,8 +29,8 @@ struct loop_timer {
     void (*expired)(struct loop_timer *timer);
 };
 
-/* Called once per tick, also in the last one, after all ready descriptors and timers, before the loop
- * sleeps. */
+/* Called once per tick, also in the last one, after all ready descriptors and timers, before the
+ * loop sleeps. */
 struct loop_hook {
     struct list list;
     void (*run)(struct loop_hook *hook);

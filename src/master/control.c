@@ -80,7 +80,8 @@ void control_unescape(char *text)
     *out = '\0';
 }
 
-/* --- answers ------------------------------------------------------------------------------------ */
+/* --- answers ------------------------------------------------------------------------------------
+ */
 
 static void client_close(struct control_client *client)
 {
@@ -90,8 +91,8 @@ static void client_close(struct control_client *client)
     *client = (struct control_client){0};
 }
 
-/* The answer is small and the first thing written: it fits the socket's buffer or the client has its
- * own problem. `reason` NULL: "ok". */
+/* The answer is small and the first thing written: it fits the socket's buffer or the client has
+ * its own problem. `reason` NULL: "ok". */
 static void client_answer(struct control_client *client, const char *reason)
 {
     struct buf line;
@@ -125,7 +126,8 @@ void control_reload_done(struct master *master, uint64_t number, const char *rea
     }
 }
 
-/* --- commands ----------------------------------------------------------------------------------- */
+/* --- commands -----------------------------------------------------------------------------------
+ */
 
 static void command_end(struct control_client *client, enum stop_mode mode)
 {
@@ -183,7 +185,8 @@ static void client_command(struct control_client *client)
     client_close(client);
 }
 
-/* --- connections -------------------------------------------------------------------------------- */
+/* --- connections --------------------------------------------------------------------------------
+ */
 
 /* One that has given its command has nothing more to say: whatever comes then is its end. */
 static void client_ready(struct loop_watch *watch, uint32_t events)

@@ -1,8 +1,8 @@
 /*
  * control - the socket `control.sock` beside the pid file, through which `filad -s` speaks to the
- * master: one line each way. A client sends "stop", "quit", "reload" or "reopen"; the answer is "ok" or
- * "error: " and a reason, in which line ends are written as \n and a backslash as \\. After the "ok" of
- * stop and quit the connection stays open until the master ends.
+ * master: one line each way. A client sends "stop", "quit", "reload" or "reopen"; the answer is
+ * "ok" or "error: " and a reason, in which line ends are written as \n and a backslash as \\. After
+ * the "ok" of stop and quit the connection stays open until the master ends.
  */
 #ifndef FILAD_MASTER_CONTROL_H
 #define FILAD_MASTER_CONTROL_H
@@ -26,8 +26,8 @@ void control_stop(struct master *master);
 /* In a child: closes the descriptors. */
 void control_forget(struct master *master);
 
-/* Answers those whose ticket (reload_ticket) is at most `number`: the reload of that number has ended.
- * `reason` NULL: with success. */
+/* Answers those whose ticket (reload_ticket) is at most `number`: the reload of that number has
+ * ended. `reason` NULL: with success. */
 void control_reload_done(struct master *master, uint64_t number, const char *reason);
 
 /* A reason as it goes over the wire, and back. */

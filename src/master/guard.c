@@ -16,8 +16,7 @@ static void guard_shut(void *context)
     zone_shut(master->zone);
 }
 
-static void guard_send(struct master *master, unsigned slot, enum channel_type type,
-                       uint64_t value)
+static void guard_send(struct master *master, unsigned slot, enum channel_type type, uint64_t value)
 {
     if (master->processes[slot].kind != PROCESS_NONE)
         process_send(&master->processes[slot], type, value);

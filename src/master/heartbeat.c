@@ -12,7 +12,8 @@
 
 #define DESCRIBE_LIMIT 4096 /* bytes taken of one file of /proc */
 
-/* The content of /proc/PID/task/TID/FILE, its lines joined by a space; "-" when it cannot be read. */
+/* The content of /proc/PID/task/TID/FILE, its lines joined by a space; "-" when it cannot be read.
+ */
 static void read_thread_file(pid_t pid, const char *thread, const char *file, char *text,
                              size_t size)
 {

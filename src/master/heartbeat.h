@@ -1,6 +1,6 @@
 /*
- * heartbeat - finds children whose loop does not turn any more, writes down where they are stuck, and
- * kills them.
+ * heartbeat - finds children whose loop does not turn any more, writes down where they are stuck,
+ * and kills them.
  */
 #ifndef FILAD_MASTER_HEARTBEAT_H
 #define FILAD_MASTER_HEARTBEAT_H

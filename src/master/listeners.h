@@ -16,8 +16,8 @@ struct listeners {
 };
 
 /* Opens a socket for each address of `conf`; with `old` (of `old_conf`, else both NULL) those of an
- * unchanged address are taken over as the same descriptors. -1 with the address in the error, nothing
- * left open that was not before. */
+ * unchanged address are taken over as the same descriptors. -1 with the address in the error,
+ * nothing left open that was not before. */
 int listeners_open(struct listeners *listeners, const struct conf *conf,
                    const struct listeners *old, const struct conf *old_conf, struct err *err)
     __attribute__((warn_unused_result));

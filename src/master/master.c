@@ -23,7 +23,8 @@
 #include "os/proc.h"
 #include "os/sig.h"
 
-/* --- stopping ------------------------------------------------------------------------------------- */
+/* --- stopping
+ * ------------------------------------------------------------------------------------- */
 
 static void master_retire_workers(struct master *master)
 {
@@ -75,7 +76,8 @@ void master_fail(struct master *master, const char *reason)
     master_stop(master, STOP_FAST);
 }
 
-/* --- starting ------------------------------------------------------------------------------------- */
+/* --- starting
+ * ------------------------------------------------------------------------------------- */
 
 void master_check_started(struct master *master)
 {
@@ -99,7 +101,8 @@ static void respawn_time(struct loop_timer *timer)
     workers_fill(CONTAINER_OF(timer, struct master, respawn_timer));
 }
 
-/* --- signals -------------------------------------------------------------------------------------- */
+/* --- signals
+ * -------------------------------------------------------------------------------------- */
 
 int master_reopen(struct master *master, struct err *err)
 {
@@ -141,8 +144,8 @@ static const struct {
     int number;
     void (*run)(struct master *master);
 } signal_actions[] = {
-    {SIGTERM, signal_fast},     {SIGINT, signal_fast},      {SIGQUIT, signal_drain},
-    {SIGUSR1, signal_reopen},   {SIGUSR2, signal_upgrade},  {SIGHUP, reload_request},
+    {SIGTERM, signal_fast},   {SIGINT, signal_fast},     {SIGQUIT, signal_drain},
+    {SIGUSR1, signal_reopen}, {SIGUSR2, signal_upgrade}, {SIGHUP, reload_request},
     {SIGCHLD, process_reap},
 };
 
@@ -177,7 +180,8 @@ static int signals_start(struct master *master, struct err *err)
     return loop_watch(master->loop, &master->signals, EPOLLIN, err);
 }
 
-/* --- running -------------------------------------------------------------------------------------- */
+/* --- running
+ * -------------------------------------------------------------------------------------- */
 
 static int master_serve(struct master *master, struct err *err)
 {

@@ -1,6 +1,7 @@
 /*
- * master - the process that everything else descends from: it owns the listening sockets, the zone's
- * memory, the process table and the control socket, and never touches a client's bytes or the store.
+ * master - the process that everything else descends from: it owns the listening sockets, the
+ * zone's memory, the process table and the control socket, and never touches a client's bytes or
+ * the store.
  */
 #ifndef FILAD_MASTER_MASTER_H
 #define FILAD_MASTER_MASTER_H

@@ -38,7 +38,8 @@ static void process_tell_recovery(struct process *process, enum recovery_event e
     recovery_event(master->recovery, event, process->slot, value, loop_now_ms(master->loop));
 }
 
-/* --- telling ------------------------------------------------------------------------------------ */
+/* --- telling ------------------------------------------------------------------------------------
+ */
 
 void process_kill(struct process *process)
 {
@@ -88,9 +89,10 @@ void process_deadline(struct loop_timer *timer)
     process_kill(process);
 }
 
-/* --- listening ---------------------------------------------------------------------------------- */
+/* --- listening ----------------------------------------------------------------------------------
+ */
 
-typedef void process_handler(struct process *process, const struct channel_message *message);
+typedef void (*process_handler)(struct process *process, const struct channel_message *message);
 
 static void on_ready(struct process *process, const struct channel_message *message)
 {
@@ -139,8 +141,8 @@ static void on_store_opened(struct process *process, const struct channel_messag
 {
     char name[48];
 
-    log_write(LOG_DEBUG, "master", "%s is attached to generation %llu",
-              process_name(process, name), (unsigned long long)message->value);
+    log_write(LOG_DEBUG, "master", "%s is attached to generation %llu", process_name(process, name),
+              (unsigned long long)message->value);
 }
 
 static void on_pong(struct process *process, const struct channel_message *message)
@@ -149,7 +151,7 @@ static void on_pong(struct process *process, const struct channel_message *messa
         process->ping_ms = 0;
 }
 
-static process_handler *const handlers[CHANNEL_TYPES] = {
+static const process_handler handlers[CHANNEL_TYPES] = {
     [CHANNEL_READY] = on_ready,
     [CHANNEL_FAILED] = on_failed,
     [CHANNEL_STORE_FAILED] = on_store_failed,
@@ -174,8 +176,8 @@ static bool process_receive(struct process *process)
             got = err_set(&err, EPROTO, "channel: message %u is not one of a child", message.type);
         if (got < 0) {
             if (err.code != 0) {
-                log_write(LOG_ERROR, "master", "%s: %s; it is killed",
-                          process_name(process, name), err.text);
+                log_write(LOG_ERROR, "master", "%s: %s; it is killed", process_name(process, name),
+                          err.text);
                 process_kill(process);
             }
             return false;
@@ -193,7 +195,8 @@ void process_ready(struct loop_watch *watch, uint32_t events)
         loop_unwatch(process->master->loop, &process->watch);
 }
 
-/* --- ends --------------------------------------------------------------------------------------- */
+/* --- ends ---------------------------------------------------------------------------------------
+ */
 
 static struct process *process_find(struct master *master, pid_t pid)
 {
@@ -222,8 +225,8 @@ static void process_tell_end(struct process *process, int status, bool inside)
                               WIFEXITED(status) ? (uint64_t)WEXITSTATUS(status)
                                                 : 256u + (uint64_t)WTERMSIG(status));
     else if (process->kind == PROCESS_HELPER)
-        process_tell_recovery(process, fine ? RECOVERY_EVENT_HELPER_FINE
-                                            : RECOVERY_EVENT_HELPER_BAD, 0);
+        process_tell_recovery(process,
+                              fine ? RECOVERY_EVENT_HELPER_FINE : RECOVERY_EVENT_HELPER_BAD, 0);
     else if (inside)
         process_tell_recovery(process, RECOVERY_EVENT_DIED_INSIDE, 0);
     else

@@ -23,14 +23,14 @@ struct recovery {
     const struct recovery_actions *actions;
     void *context;
     struct recovery_member members[ZONE_SLOTS];
-    uint64_t generation;   /* of the open store */
-    uint64_t opened_ms;    /* when it was opened */
-    uint64_t began_ms;     /* when the store was lost; 0: it is not, or was never open */
-    unsigned failures;     /* quick ones in a row */
+    uint64_t generation; /* of the open store */
+    uint64_t opened_ms;  /* when it was opened */
+    uint64_t began_ms;   /* when the store was lost; 0: it is not, or was never open */
+    unsigned failures;   /* quick ones in a row */
     bool was_open;
-    bool check_again;      /* another worker died while the helper ran */
-    bool close_wanted;     /* RECOVERY_EVENT_CLOSE came while the helper ran */
-    bool killed;           /* in RECOVERY_STOPPING: the time of the workers is over */
+    bool check_again;  /* another worker died while the helper ran */
+    bool close_wanted; /* RECOVERY_EVENT_CLOSE came while the helper ran */
+    bool killed;       /* in RECOVERY_STOPPING: the time of the workers is over */
 };
 
 /* What an event brought, for the handlers of the table. */
@@ -41,7 +41,7 @@ struct recovery_input {
     uint64_t now_ms;
 };
 
-typedef void recovery_handler(struct recovery *recovery, const struct recovery_input *input);
+typedef void (*recovery_handler)(struct recovery *recovery, const struct recovery_input *input);
 
 static const char *const state_names[RECOVERY_STATES] = {
     [RECOVERY_IDLE] = "idle",         [RECOVERY_OPENING] = "opening",
@@ -51,8 +51,7 @@ static const char *const state_names[RECOVERY_STATES] = {
     [RECOVERY_CLOSED] = "closed",
 };
 
-static void recovery_enter(struct recovery *recovery, enum recovery_state state,
-                           uint64_t timer_ms)
+static void recovery_enter(struct recovery *recovery, enum recovery_state state, uint64_t timer_ms)
 {
     log_write(LOG_DEBUG, "recovery", "%s -> %s", state_names[recovery->state], state_names[state]);
     recovery->state = state;
@@ -215,7 +214,8 @@ static void recovery_close(struct recovery *recovery, bool clean)
     recovery->actions->closed(recovery->context, clean);
 }
 
-/* A failure by the store's or the keeper's own doing; soon after opening it counts as a quick one. */
+/* A failure by the store's or the keeper's own doing; soon after opening it counts as a quick one.
+ */
 static void recovery_blame_store(struct recovery *recovery, uint64_t now_ms)
 {
     if (recovery->state != RECOVERY_OPENING && now_ms - recovery->opened_ms >= RECOVERY_QUICK_MS)
@@ -298,9 +298,10 @@ static void on_time_stopping(struct recovery *recovery, const struct recovery_in
     (void)input;
     for (unsigned slot = 0; slot < ZONE_SLOTS; slot++)
         if (recovery->members[slot].alive && recovery->members[slot].attached)
-            log_write(LOG_WARN, "recovery", recovery->killed
-                          ? "slot %u has been killed and does not end"
-                          : "slot %u does not let go of the store and is killed", slot);
+            log_write(LOG_WARN, "recovery",
+                      recovery->killed ? "slot %u has been killed and does not end"
+                                       : "slot %u does not let go of the store and is killed",
+                      slot);
     recovery->killed = true;
     recovery_kill_attached(recovery);
     recovery->actions->timer(recovery->context, RECOVERY_PAUSE_MAX_MS);
@@ -312,7 +313,8 @@ static void on_time_paused(struct recovery *recovery, const struct recovery_inpu
     recovery_spawn_keeper(recovery);
 }
 
-/* --- a worker's end while the store serves ------------------------------------------------------ */
+/* --- a worker's end while the store serves ------------------------------------------------------
+ */
 
 static void on_release(struct recovery *recovery, const struct recovery_input *input)
 {
@@ -392,7 +394,8 @@ static void on_time_checking(struct recovery *recovery, const struct recovery_in
     recovery_lost(recovery, input, "the check after a worker's death does not end");
 }
 
-/* --- the master's end --------------------------------------------------------------------------- */
+/* --- the master's end ---------------------------------------------------------------------------
+ */
 
 static void on_close_later(struct recovery *recovery, const struct recovery_input *input)
 {
@@ -425,85 +428,94 @@ static void on_died_abandon(struct recovery *recovery, const struct recovery_inp
         recovery_close(recovery, false);
 }
 
-/* --- the table ----------------------------------------------------------------------------------- */
+/* --- the table -----------------------------------------------------------------------------------
+ */
 
 #define EV(name) RECOVERY_EVENT_##name
 
 /* An empty cell ignores the event; that a process began or ended is noted before the cell is looked
  * up. */
-static recovery_handler *const table[RECOVERY_STATES][RECOVERY_EVENTS] = {
-    [RECOVERY_IDLE] = {
-        [EV(START)] = on_start,
-        [EV(ENDED)] = on_release,
-        [EV(DIED)] = on_release,
-        [EV(DIED_INSIDE)] = on_release,
-        [EV(CLOSE)] = on_close_now,
-    },
-    [RECOVERY_OPENING] = {
-        [EV(READY)] = on_ready,
-        [EV(FAILED)] = on_failed_opening,
-        [EV(ENDED)] = on_release,
-        [EV(DIED)] = on_release,
-        [EV(DIED_INSIDE)] = on_release,
-        [EV(KEEPER_DIED)] = on_keeper_died_opening,
-        [EV(CLOSE)] = on_abandon,
-    },
-    [RECOVERY_OPEN] = {
-        [EV(WORKER)] = on_worker_attach,
-        [EV(FAILED)] = on_failed,
-        [EV(ENDED)] = on_release,
-        [EV(DIED)] = on_died_open,
-        [EV(DIED_INSIDE)] = on_died_inside,
-        [EV(KEEPER_DIED)] = on_keeper_died,
-        [EV(CLOSE)] = on_closing,
-    },
-    [RECOVERY_CHECKING] = {
-        [EV(WORKER)] = on_worker_attach,
-        [EV(FAILED)] = on_failed,
-        [EV(ENDED)] = on_keep,
-        [EV(DIED)] = on_died_checking,
-        [EV(DIED_INSIDE)] = on_died_inside,
-        [EV(KEEPER_DIED)] = on_keeper_died,
-        [EV(HELPER_FINE)] = on_helper_fine,
-        [EV(HELPER_BAD)] = on_helper_bad,
-        [EV(TIMER)] = on_time_checking,
-        [EV(CLOSE)] = on_close_later,
-    },
-    [RECOVERY_STOPPING] = {
-        [EV(STOPPED)] = on_stopped,
-        [EV(ENDED)] = on_died_stopping,
-        [EV(DIED)] = on_died_stopping,
-        [EV(DIED_INSIDE)] = on_died_stopping,
-        [EV(KEEPER_DIED)] = on_died_stopping,
-        [EV(HELPER_FINE)] = on_died_stopping,
-        [EV(HELPER_BAD)] = on_died_stopping,
-        [EV(TIMER)] = on_time_stopping,
-        [EV(CLOSE)] = on_abandon,
-    },
-    [RECOVERY_PAUSED] = {
-        [EV(ENDED)] = on_release,
-        [EV(DIED)] = on_release,
-        [EV(DIED_INSIDE)] = on_release,
-        [EV(TIMER)] = on_time_paused,
-        [EV(CLOSE)] = on_close_now,
-    },
-    [RECOVERY_CLOSING] = {
-        [EV(FAILED)] = on_failed_closing,
-        [EV(ENDED)] = on_release,
-        [EV(DIED)] = on_release,
-        [EV(DIED_INSIDE)] = on_release,
-        [EV(KEEPER_DIED)] = on_keeper_died_closing,
-        [EV(TIMER)] = on_time_closing,
-    },
-    [RECOVERY_ABANDON] = {
-        [EV(ENDED)] = on_died_abandon,
-        [EV(DIED)] = on_died_abandon,
-        [EV(DIED_INSIDE)] = on_died_abandon,
-        [EV(KEEPER_DIED)] = on_died_abandon,
-        [EV(HELPER_FINE)] = on_died_abandon,
-        [EV(HELPER_BAD)] = on_died_abandon,
-        [EV(TIMER)] = on_close_now,
-    },
+static const recovery_handler table[RECOVERY_STATES][RECOVERY_EVENTS] = {
+    [RECOVERY_IDLE] =
+        {
+            [EV(START)] = on_start,
+            [EV(ENDED)] = on_release,
+            [EV(DIED)] = on_release,
+            [EV(DIED_INSIDE)] = on_release,
+            [EV(CLOSE)] = on_close_now,
+        },
+    [RECOVERY_OPENING] =
+        {
+            [EV(READY)] = on_ready,
+            [EV(FAILED)] = on_failed_opening,
+            [EV(ENDED)] = on_release,
+            [EV(DIED)] = on_release,
+            [EV(DIED_INSIDE)] = on_release,
+            [EV(KEEPER_DIED)] = on_keeper_died_opening,
+            [EV(CLOSE)] = on_abandon,
+        },
+    [RECOVERY_OPEN] =
+        {
+            [EV(WORKER)] = on_worker_attach,
+            [EV(FAILED)] = on_failed,
+            [EV(ENDED)] = on_release,
+            [EV(DIED)] = on_died_open,
+            [EV(DIED_INSIDE)] = on_died_inside,
+            [EV(KEEPER_DIED)] = on_keeper_died,
+            [EV(CLOSE)] = on_closing,
+        },
+    [RECOVERY_CHECKING] =
+        {
+            [EV(WORKER)] = on_worker_attach,
+            [EV(FAILED)] = on_failed,
+            [EV(ENDED)] = on_keep,
+            [EV(DIED)] = on_died_checking,
+            [EV(DIED_INSIDE)] = on_died_inside,
+            [EV(KEEPER_DIED)] = on_keeper_died,
+            [EV(HELPER_FINE)] = on_helper_fine,
+            [EV(HELPER_BAD)] = on_helper_bad,
+            [EV(TIMER)] = on_time_checking,
+            [EV(CLOSE)] = on_close_later,
+        },
+    [RECOVERY_STOPPING] =
+        {
+            [EV(STOPPED)] = on_stopped,
+            [EV(ENDED)] = on_died_stopping,
+            [EV(DIED)] = on_died_stopping,
+            [EV(DIED_INSIDE)] = on_died_stopping,
+            [EV(KEEPER_DIED)] = on_died_stopping,
+            [EV(HELPER_FINE)] = on_died_stopping,
+            [EV(HELPER_BAD)] = on_died_stopping,
+            [EV(TIMER)] = on_time_stopping,
+            [EV(CLOSE)] = on_abandon,
+        },
+    [RECOVERY_PAUSED] =
+        {
+            [EV(ENDED)] = on_release,
+            [EV(DIED)] = on_release,
+            [EV(DIED_INSIDE)] = on_release,
+            [EV(TIMER)] = on_time_paused,
+            [EV(CLOSE)] = on_close_now,
+        },
+    [RECOVERY_CLOSING] =
+        {
+            [EV(FAILED)] = on_failed_closing,
+            [EV(ENDED)] = on_release,
+            [EV(DIED)] = on_release,
+            [EV(DIED_INSIDE)] = on_release,
+            [EV(KEEPER_DIED)] = on_keeper_died_closing,
+            [EV(TIMER)] = on_time_closing,
+        },
+    [RECOVERY_ABANDON] =
+        {
+            [EV(ENDED)] = on_died_abandon,
+            [EV(DIED)] = on_died_abandon,
+            [EV(DIED_INSIDE)] = on_died_abandon,
+            [EV(KEEPER_DIED)] = on_died_abandon,
+            [EV(HELPER_FINE)] = on_died_abandon,
+            [EV(HELPER_BAD)] = on_died_abandon,
+            [EV(TIMER)] = on_close_now,
+        },
 };
 
 static bool recovery_is_death(enum recovery_event event)
@@ -515,7 +527,7 @@ void recovery_event(struct recovery *recovery, enum recovery_event event, unsign
                     uint64_t value, uint64_t now_ms)
 {
     struct recovery_input input = {event, slot, value, now_ms};
-    recovery_handler *handler;
+    recovery_handler handler;
 
     if (recovery->magic != RECOVERY_MAGIC || event >= RECOVERY_EVENTS || slot >= ZONE_SLOTS)
         abort();

@@ -5,8 +5,8 @@
  * can be tried without a fork.
  *
  * The rule that it keeps: a new keeper starts only when every process that had the old environment
- * open has either said that its threads have ended or has been reported by waitpid. No late write can
- * meet a recovery.
+ * open has either said that its threads have ended or has been reported by waitpid. No late write
+ * can meet a recovery.
  */
 #ifndef FILAD_MASTER_RECOVERY_H
 #define FILAD_MASTER_RECOVERY_H
@@ -14,12 +14,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define RECOVERY_STOP_MS 500      /* a worker that has not said STORE_STOPPED by then is killed */
-#define RECOVERY_CHECK_MS 1000    /* time of the helper that looks for what a dead process left */
-#define RECOVERY_CLOSE_MS 60000   /* time of the keeper's last checkpoint */
-#define RECOVERY_ABANDON_MS 5000  /* wait for killed processes when the master wants to exit */
-#define RECOVERY_QUICK_MS 1000    /* a store that fails sooner after it was opened failed quickly */
-#define RECOVERY_QUICK_MAX 5      /* quick failures in a row before the longest pause */
+#define RECOVERY_STOP_MS 500     /* a worker that has not said STORE_STOPPED by then is killed */
+#define RECOVERY_CHECK_MS 1000   /* time of the helper that looks for what a dead process left */
+#define RECOVERY_CLOSE_MS 60000  /* time of the keeper's last checkpoint */
+#define RECOVERY_ABANDON_MS 5000 /* wait for killed processes when the master wants to exit */
+#define RECOVERY_QUICK_MS 1000   /* a store that fails sooner after it was opened failed quickly */
+#define RECOVERY_QUICK_MAX 5     /* quick failures in a row before the longest pause */
 #define RECOVERY_PAUSE_MAX_MS 5000
 
 enum recovery_state {
@@ -36,19 +36,19 @@ enum recovery_state {
 };
 
 enum recovery_event {
-    RECOVERY_EVENT_START,         /* open the store for the first time */
-    RECOVERY_EVENT_WORKER,        /* a worker was forked into `slot` */
-    RECOVERY_EVENT_READY,         /* the keeper has opened generation `value` */
-    RECOVERY_EVENT_FAILED,        /* the process in `slot` says that generation `value` is dead */
-    RECOVERY_EVENT_STOPPED,       /* the worker in `slot` has let go of the environment */
-    RECOVERY_EVENT_ENDED,         /* the worker in `slot` exited with status 0, words clear */
-    RECOVERY_EVENT_DIED,          /* ... ended otherwise, words clear */
-    RECOVERY_EVENT_DIED_INSIDE,   /* ... ended with a word set */
-    RECOVERY_EVENT_KEEPER_DIED,   /* `value`: its exit status, 256 + signal when killed */
-    RECOVERY_EVENT_HELPER_FINE,   /* the helper has ended and found nothing */
-    RECOVERY_EVENT_HELPER_BAD,    /* ... ended in any other way */
-    RECOVERY_EVENT_TIMER,         /* the time last set has passed */
-    RECOVERY_EVENT_CLOSE,         /* the master stops: all workers have ended */
+    RECOVERY_EVENT_START,       /* open the store for the first time */
+    RECOVERY_EVENT_WORKER,      /* a worker was forked into `slot` */
+    RECOVERY_EVENT_READY,       /* the keeper has opened generation `value` */
+    RECOVERY_EVENT_FAILED,      /* the process in `slot` says that generation `value` is dead */
+    RECOVERY_EVENT_STOPPED,     /* the worker in `slot` has let go of the environment */
+    RECOVERY_EVENT_ENDED,       /* the worker in `slot` exited with status 0, words clear */
+    RECOVERY_EVENT_DIED,        /* ... ended otherwise, words clear */
+    RECOVERY_EVENT_DIED_INSIDE, /* ... ended with a word set */
+    RECOVERY_EVENT_KEEPER_DIED, /* `value`: its exit status, 256 + signal when killed */
+    RECOVERY_EVENT_HELPER_FINE, /* the helper has ended and found nothing */
+    RECOVERY_EVENT_HELPER_BAD,  /* ... ended in any other way */
+    RECOVERY_EVENT_TIMER,       /* the time last set has passed */
+    RECOVERY_EVENT_CLOSE,       /* the master stops: all workers have ended */
     RECOVERY_EVENTS
 };
 
@@ -84,13 +84,15 @@ struct recovery *recovery_create(const struct recovery_actions *actions, void *c
     __attribute__((warn_unused_result));
 void recovery_destroy(struct recovery *recovery);
 
-/* `slot` and `value` as said at the events, else 0; `now_ms` on any monotonic clock. Events that have
- * no meaning in the present state, such as a late message of a dead generation, change nothing. */
+/* `slot` and `value` as said at the events, else 0; `now_ms` on any monotonic clock. Events that
+ * have no meaning in the present state, such as a late message of a dead generation, change
+ * nothing. */
 void recovery_event(struct recovery *recovery, enum recovery_event event, unsigned slot,
                     uint64_t value, uint64_t now_ms);
 
 enum recovery_state recovery_state(const struct recovery *recovery);
-/* True when a worker may be forked now: not while it is unknown what state the environment is in. */
+/* True when a worker may be forked now: not while it is unknown what state the environment is in.
+ */
 bool recovery_may_spawn(const struct recovery *recovery);
 /* True once the store was open. */
 bool recovery_was_open(const struct recovery *recovery);

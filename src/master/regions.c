@@ -25,8 +25,7 @@ static bool is_tmpfs(const char *path)
 
 /* A directory in a place where others can write is used only when nobody else can have made it or
  * can look into it. */
-static int regions_check(const char *path, const struct priv *priv, bool may_chown,
-                         struct err *err)
+static int regions_check(const char *path, const struct priv *priv, bool may_chown, struct err *err)
 {
     struct stat status;
 
@@ -53,8 +52,7 @@ static int regions_try(const char *path, const struct priv *priv, bool may_chown
 {
     struct err err;
 
-    if (regions_ensure(path, priv, &err) == 0 &&
-        regions_check(path, priv, may_chown, &err) == 0)
+    if (regions_ensure(path, priv, &err) == 0 && regions_check(path, priv, may_chown, &err) == 0)
         return 0;
     log_write(LOG_NOTICE, "master", "region files cannot be in %s: %s", path, err.text);
     return -1;
@@ -94,8 +92,7 @@ int regions_resolve(const struct conf *conf, const struct priv *priv, bool root,
         if (regions_try(path, priv, false) == 0)
             return 0;
     }
-    if (io_path_join(path, size, real, "regions", err) < 0 ||
-        regions_ensure(path, priv, err) < 0)
+    if (io_path_join(path, size, real, "regions", err) < 0 || regions_ensure(path, priv, err) < 0)
         return err_prefix(err, "directory of the region files");
     warn_about_disk(path);
     return 0;

@@ -12,9 +12,10 @@
 #include "core/err.h"
 #include "os/priv.h"
 
-/* Chooses and makes the directory (mode 0700, of the user that the workers run as): store.regions, or
- * one below the run-time directory where that is tmpfs, or one in /dev/shm, or one beside the data with
- * a warning in the log. store.path must exist. `root`: this process may give files away. */
+/* Chooses and makes the directory (mode 0700, of the user that the workers run as): store.regions,
+ * or one below the run-time directory where that is tmpfs, or one in /dev/shm, or one beside the
+ * data with a warning in the log. store.path must exist. `root`: this process may give files away.
+ */
 int regions_resolve(const struct conf *conf, const struct priv *priv, bool root, char *path,
                     size_t size, struct err *err) __attribute__((warn_unused_result));
 
@@ -22,8 +23,8 @@ int regions_resolve(const struct conf *conf, const struct priv *priv, bool root,
 int regions_ensure(const char *path, const struct priv *priv, struct err *err)
     __attribute__((warn_unused_result));
 
-/* Gives the memory back once no process has the environment open: the next start makes the files anew.
- * The directory goes too, unless the configuration names it. */
+/* Gives the memory back once no process has the environment open: the next start makes the files
+ * anew. The directory goes too, unless the configuration names it. */
 void regions_remove(const struct conf *conf, const char *path);
 
 #endif

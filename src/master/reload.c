@@ -24,17 +24,18 @@ enum reload_phase {
 
 struct reload {
     enum reload_phase phase;
-    uint64_t number;                           /* of the one under way, or the last */
-    bool again;                                /* another was asked for meanwhile */
-    bool logs_new;                             /* this process writes to the new log */
-    struct conf *conf;                         /* NULL when idle */
+    uint64_t number;   /* of the one under way, or the last */
+    bool again;        /* another was asked for meanwhile */
+    bool logs_new;     /* this process writes to the new log */
+    struct conf *conf; /* NULL when idle */
     struct listeners listeners;
-    struct process *fresh[CONF_WORKERS_MAX];   /* by index; NULL: not forked, or ended */
+    struct process *fresh[CONF_WORKERS_MAX]; /* by index; NULL: not forked, or ended */
     struct loop_timer timer;
     struct master *master;
 };
 
-/* --- what cannot change --------------------------------------------------------------------------- */
+/* --- what cannot change
+ * --------------------------------------------------------------------------- */
 
 enum fixed_type { FIXED_STRING, FIXED_U64, FIXED_BOOL, FIXED_ENUM };
 
@@ -44,7 +45,10 @@ struct fixed_setting {
     size_t offset;
 };
 
-#define FIXED(type, setting, member) {setting, type, offsetof(struct conf, member)}
+#define FIXED(type, setting, member)                                                               \
+    {                                                                                              \
+        setting, type, offsetof(struct conf, member)                                               \
+    }
 
 static const struct fixed_setting fixed_settings[] = {
     FIXED(FIXED_STRING, "user", user),
@@ -98,7 +102,8 @@ static void check_fixed(const struct conf *old, const struct conf *new, struct c
                             fixed_settings[i].name);
 }
 
-/* --- end ------------------------------------------------------------------------------------------ */
+/* --- end
+ * ------------------------------------------------------------------------------------------ */
 
 static bool log_differs(const struct conf *a, const struct conf *b)
 {
@@ -116,8 +121,7 @@ static void reload_close(struct reload *reload)
     reload->listeners = (struct listeners){0};
     reload->logs_new = false;
     reload->phase = RELOAD_IDLE;
-    if (reload->master->started && reload->master->stopping == STOP_NONE &&
-        notify_ready(&err) < 0)
+    if (reload->master->started && reload->master->stopping == STOP_NONE && notify_ready(&err) < 0)
         log_write(LOG_WARN, "master", "%s", err.text);
 }
 
@@ -180,7 +184,8 @@ static void reload_succeed(struct reload *reload)
     control_reload_done(master, reload->number, NULL);
 }
 
-/* --- beginning ------------------------------------------------------------------------------------ */
+/* --- beginning
+ * ------------------------------------------------------------------------------------ */
 
 static int reload_check(struct reload *reload, struct conf_errors *errors)
 {
@@ -202,8 +207,8 @@ static int reload_open(struct reload *reload, struct conf_errors *errors)
     struct err err;
 
     if (setup_directories(master, reload->conf, &err) < 0 ||
-        listeners_open(&reload->listeners, reload->conf, &master->listeners, master->conf,
-                       &err) < 0)
+        listeners_open(&reload->listeners, reload->conf, &master->listeners, master->conf, &err) <
+            0)
         return conf_errors_add(errors, (struct conf_place){.file = reload->conf->file}, "%s",
                                err.text);
     if (log_differs(master->conf, reload->conf)) {
@@ -273,7 +278,8 @@ void reload_request(struct master *master)
     }
 }
 
-/* --- the new workers ------------------------------------------------------------------------------ */
+/* --- the new workers
+ * ------------------------------------------------------------------------------ */
 
 static void reload_end(struct reload *reload, const char *failure)
 {
@@ -341,7 +347,8 @@ static void reload_late(struct loop_timer *timer)
     reload_end(reload, "the new workers were not ready in time");
 }
 
-/* --- life ----------------------------------------------------------------------------------------- */
+/* --- life
+ * ----------------------------------------------------------------------------------------- */
 
 int reload_create(struct master *master, struct err *err)
 {

@@ -1,7 +1,7 @@
 /*
- * reload - exchanging the configuration of a running broker: the new one is loaded and everything it
- * names is checked and opened, new workers are forked with it, and only when all of them are READY do
- * the old ones drain. Whatever goes wrong before that changes nothing.
+ * reload - exchanging the configuration of a running broker: the new one is loaded and everything
+ * it names is checked and opened, new workers are forked with it, and only when all of them are
+ * READY do the old ones drain. Whatever goes wrong before that changes nothing.
  */
 #ifndef FILAD_MASTER_RELOAD_H
 #define FILAD_MASTER_RELOAD_H

@@ -1,6 +1,7 @@
 #include "master/spawn.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,7 +80,8 @@ static const struct spawn_role role_worker = {PROCESS_WORKER, "worker", true, ru
 static const struct spawn_role role_keeper = {PROCESS_KEEPER, "keeper", false, run_keeper};
 static const struct spawn_role role_helper = {PROCESS_HELPER, "helper", false, run_helper};
 
-/* --- in the child ------------------------------------------------------------------------------- */
+/* --- in the child -------------------------------------------------------------------------------
+ */
 
 /* Close-on-exec does nothing without exec: whatever a child must not have is closed by hand. A
  * sibling's channel, for one, would keep its end from being noticed. */
@@ -117,6 +119,21 @@ static void child_signals(void)
         sig_ignore(ignored[i]);
 }
 
+/* The process that started a background broker may wait for the end of its standard error; the
+ * master lets go of it when it is ready, children forked before that do it here. */
+static void child_stderr(const struct master *master)
+{
+    int null;
+
+    if (master->daemon < 0 || strcmp(master->conf->error_log.path, "stderr") == 0)
+        return;
+    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0)
+        return;
+    dup2(null, STDERR_FILENO);
+    close(null);
+}
+
 static void child_limits(const struct spawn_child *child, const struct spawn_role *role)
 {
     uint64_t wanted = role->limit_of_worker ? child->source->conf->worker_rlimit_nofile : 0;
@@ -130,24 +147,27 @@ static void child_limits(const struct spawn_child *child, const struct spawn_rol
                   (unsigned long long)got, (unsigned long long)wanted);
 }
 
-static _Noreturn void child_main(const struct spawn_child *child, const struct spawn_role *role)
+static void child_name(const struct spawn_child *child, const struct spawn_role *role)
 {
-    struct master *master = child->master;
-    char name[16];
-    struct err err;
+    char name[16], comm[16];
 
-    child_signals();
     if (role->kind == PROCESS_WORKER)
         snprintf(name, sizeof name, "%s %u", role->name, child->index % 1000);
     else
         snprintf(name, sizeof name, "%s", role->name);
+    snprintf(comm, sizeof comm, "filad: %.8s", name);
     log_set_process(name);
-    {
-        char comm[16];
+    proc_title(comm, "filad: %s", name);
+}
 
-        snprintf(comm, sizeof comm, "filad: %.8s", name);
-        proc_title(comm, "filad: %s", name);
-    }
+static _Noreturn void child_main(const struct spawn_child *child, const struct spawn_role *role)
+{
+    struct master *master = child->master;
+    struct err err;
+
+    child_signals();
+    child_name(child, role);
+    child_stderr(master);
     child_forget(child);
     atomic_store(&master->zone->slots[child->slot].pid, (int32_t)getpid());
     child_limits(child, role);
@@ -160,7 +180,8 @@ static _Noreturn void child_main(const struct spawn_child *child, const struct s
     _exit(role->run(child));
 }
 
-/* --- in the master ------------------------------------------------------------------------------ */
+/* --- in the master ------------------------------------------------------------------------------
+ */
 
 static struct process *spawn_enter(struct master *master, const struct spawn_role *role,
                                    const struct spawn_child *child, pid_t pid, int channel)

@@ -20,9 +20,12 @@
 #include "os/priv.h"
 #include "sched/zone.h"
 
-#define MASTER_STOP_MS 10000       /* time of the workers after `stop`, then SIGKILL */
-#define MASTER_DRAIN_GRACE_MS 5000 /* beyond worker_shutdown_timeout, which a worker keeps itself */
-#define MASTER_QUICK_MS 1000       /* a child that lives shorter failed quickly */
+/* Time of the workers after `stop`, then SIGKILL. */
+#define MASTER_STOP_MS 10000
+/* Beyond worker_shutdown_timeout, which a worker keeps by itself. */
+#define MASTER_DRAIN_GRACE_MS 5000
+/* A child that lives shorter failed quickly. */
+#define MASTER_QUICK_MS 1000
 
 enum process_kind { PROCESS_NONE, PROCESS_WORKER, PROCESS_KEEPER, PROCESS_HELPER };
 
@@ -33,18 +36,18 @@ struct process {
     enum process_kind kind; /* PROCESS_NONE: the entry is free */
     pid_t pid;
     unsigned slot;
-    unsigned index;             /* of a worker: its number, as in "filad: worker 0" */
+    unsigned index; /* of a worker: its number, as in "filad: worker 0" */
     struct master *master;
     struct loop_watch watch;    /* the channel */
     struct loop_timer deadline; /* SIGKILL when it expires */
     uint64_t started_ms;
-    uint64_t ping;              /* value of the last CHANNEL_PING */
-    uint64_t ping_ms;           /* when it was sent; 0: it has been answered */
-    bool ready;                 /* has said CHANNEL_READY */
-    bool leaving;               /* was told to stop or to drain */
-    bool fresh;                 /* belongs to a reload that has not succeeded yet */
-    bool expected;              /* was killed by us: its death says nothing about it */
-    bool gone;                  /* waitpid has reported it: the pid is no longer its own */
+    uint64_t ping;    /* value of the last CHANNEL_PING */
+    uint64_t ping_ms; /* when it was sent; 0: it has been answered */
+    bool ready;       /* has said CHANNEL_READY */
+    bool leaving;     /* was told to stop or to drain */
+    bool fresh;       /* belongs to a reload that has not succeeded yet */
+    bool expected;    /* was killed by us: its death says nothing about it */
+    bool gone;        /* waitpid has reported it: the pid is no longer its own */
 };
 
 /* A worker that the configuration asks for. */
@@ -82,12 +85,12 @@ struct master {
     struct control *control; /* NULL: without */
     struct reload *reload;
     enum stop_mode stopping;
-    bool started;                      /* everything has been READY once */
-    bool alone;                        /* at the end: no child is left */
-    bool closing;                      /* the recovery machine was told to close */
+    bool started; /* everything has been READY once */
+    bool alone;   /* at the end: no child is left */
+    bool closing; /* the recovery machine was told to close */
     int exit_status;
-    struct err failure;                /* why it could not start or go on; no text: it could */
-    struct err keeper_reason;          /* what the last keeper said with CHANNEL_FAILED */
+    struct err failure;       /* why it could not start or go on; no text: it could */
+    struct err keeper_reason; /* what the last keeper said with CHANNEL_FAILED */
 };
 
 #endif

@@ -14,8 +14,8 @@ static void place_pause(struct master *master, struct place *place)
     for (unsigned i = 0; i < place->quick && pause < WORKERS_PAUSE_MAX_MS; i++)
         pause *= 2;
     place->quick++;
-    place->due_ms = loop_now_ms(master->loop) +
-                    (pause < WORKERS_PAUSE_MAX_MS ? pause : WORKERS_PAUSE_MAX_MS);
+    place->due_ms =
+        loop_now_ms(master->loop) + (pause < WORKERS_PAUSE_MAX_MS ? pause : WORKERS_PAUSE_MAX_MS);
 }
 
 static void place_fill(struct master *master, unsigned index)
@@ -99,8 +99,8 @@ const char *workers_ended(struct master *master, const struct process *process,
                           const struct process *ended, int status)
 {
     struct place *place = workers_place_of(master, process);
-    bool blameless = ended->expected ||
-                     (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_STORE_STUCK);
+    bool blameless =
+        ended->expected || (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_STORE_STUCK);
 
     if (!place)
         return NULL;

@@ -16,8 +16,8 @@ void workers_fill(struct master *master);
 
 void workers_ready(struct process *process);
 
-/* `process` is the entry in the table, free already; `ended` what was in it. A reason when the broker
- * cannot go on without it, else NULL. */
+/* `process` is the entry in the table, free already; `ended` what was in it. A reason when the
+ * broker cannot go on without it, else NULL. */
 const char *workers_ended(struct master *master, const struct process *process,
                           const struct process *ended, int status);
 

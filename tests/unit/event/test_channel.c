@@ -182,10 +182,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_messages_arrive_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_text_is_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(test_end_of_the_peer, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_last_words_of_a_peer_that_did_not_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_last_words_of_a_peer_that_did_not_read, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_full_buffer_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rubbish_is_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_stray_descriptor_is_refused_and_closed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stray_descriptor_is_refused_and_closed, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_ends_are_closed_by_exec, setup, teardown),
     };
 

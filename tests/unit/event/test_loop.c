@@ -160,8 +160,9 @@ static void test_exclusive_watch_can_change(void **state)
 
     (void)state;
     watch_event(0, stop_ready, 0);
-    assert_int_equal(loop_watch(fixture->loop, &fixture->watches[0],
-                                EPOLLIN | (uint32_t)EPOLLEXCLUSIVE, &err), 0);
+    assert_int_equal(
+        loop_watch(fixture->loop, &fixture->watches[0], EPOLLIN | (uint32_t)EPOLLEXCLUSIVE, &err),
+        0);
     assert_int_equal(loop_watch(fixture->loop, &fixture->watches[0], EPOLLIN, &err), 0);
     assert_int_equal(eventfd_write(fixture->watches[0].fd, 1), 0);
     run();
@@ -264,7 +265,8 @@ static void test_hooks_may_remove_themselves_and_the_next(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_fetched_event_of_unwatched_is_dropped, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_fetched_event_of_unwatched_is_dropped, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_event_no_longer_asked_for_is_not_delivered, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_stop_ends_the_tick_and_the_loop_runs_again, setup,

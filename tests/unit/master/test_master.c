@@ -1,7 +1,7 @@
 /*
- * The master with processes that only pretend: keeper_run, keeper_failchk and worker_run below stand in
- * for the real ones, do what the test has put into shared memory, and check that the master keeps its
- * side. The real daemon is tested in tests/process.
+ * The master with processes that only pretend: keeper_run, keeper_failchk and worker_run below
+ * stand in for the real ones, do what the test has put into shared memory, and check that the
+ * master keeps its side. The real daemon is tested in tests/process.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -38,32 +38,33 @@
 /* What the pretended processes do and have done; shared by all of them and the test. */
 struct stage {
     /* set by the test */
-    _Atomic bool keeper_fails;     /* FAILED, exit 2 */
-    _Atomic bool keeper_dies;      /* exit 1 before it is ready */
-    _Atomic bool workers_fail;     /* FAILED, exit 2 */
-    _Atomic bool workers_die;      /* exit 1 at once */
-    _Atomic bool workers_silent;   /* never READY */
-    _Atomic bool helper_bad;       /* the check finds something */
+    _Atomic bool keeper_fails;   /* FAILED, exit 2 */
+    _Atomic bool keeper_dies;    /* exit 1 before it is ready */
+    _Atomic bool workers_fail;   /* FAILED, exit 2 */
+    _Atomic bool workers_die;    /* exit 1 at once */
+    _Atomic bool workers_silent; /* never READY */
+    _Atomic bool helper_bad;     /* the check finds something */
     _Atomic bool helper_hangs;
-    _Atomic int stuck_pid;         /* this worker does not answer STORE_STOP */
-    _Atomic int inside_pid;        /* this worker sets its word */
-    _Atomic int failing_pid;       /* this worker says STORE_FAILED, once */
+    _Atomic int stuck_pid;   /* this worker does not answer STORE_STOP */
+    _Atomic int inside_pid;  /* this worker sets its word */
+    _Atomic int failing_pid; /* this worker says STORE_FAILED, once */
     _Atomic bool inside_at_random;
     /* by the processes */
     _Atomic int keeper_pid;
     _Atomic unsigned keepers, helpers, workers, drained, stopped;
-    _Atomic bool keeper_stopped;   /* told to, in order */
+    _Atomic bool keeper_stopped; /* told to, in order */
     _Atomic unsigned violations;
     _Atomic int worker_pid[ZONE_WORKERS];
     _Atomic bool attached[ZONE_WORKERS];
-    _Atomic int environment;       /* processes that have it open, the dead included */
-    char strange[256];             /* a descriptor that a child should not have */
+    _Atomic int environment;               /* processes that have it open, the dead included */
+    char strange[256];                     /* a descriptor that a child should not have */
     _Atomic uint64_t marker[ZONE_WORKERS]; /* conf->scheduler.quantum of the worker */
 };
 
 static struct stage *stage;
 
-/* --- the processes -------------------------------------------------------------------------------- */
+/* --- the processes
+ * -------------------------------------------------------------------------------- */
 
 static void say(int channel, enum channel_type type, uint64_t value, const char *text)
 {
@@ -176,8 +177,8 @@ static void pretend_work(struct pretender *worker)
     if (!wanted)
         pretend_leave(worker);
     else if (worker->generation && !worker->inside)
-        worker->inside = zone_enter(options->zone, options->slot, ZONE_STORE_THREAD,
-                                    worker->generation);
+        worker->inside =
+            zone_enter(options->zone, options->slot, ZONE_STORE_THREAD, worker->generation);
     if (worker->generation && atomic_load(&stage->failing_pid) == getpid()) {
         atomic_store(&stage->failing_pid, 0);
         say(options->channel, CHANNEL_STORE_FAILED, worker->generation, "a sync has failed");
@@ -234,9 +235,10 @@ int worker_run(const struct worker_options *options)
     int status = -1;
 
     atomic_fetch_add(&stage->workers, 1);
+    /* In this order: what the last process of the slot left is not this one's. */
+    atomic_store(&stage->attached[options->slot], false);
     atomic_store(&stage->worker_pid[options->slot], (int)getpid());
     atomic_store(&stage->marker[options->slot], options->conf->scheduler.quantum);
-    atomic_store(&stage->attached[options->slot], false);
     check_descriptors(options->channel, options->listeners, options->conf->listen_count);
     if (atomic_load(&stage->workers_fail)) {
         say(options->channel, CHANNEL_FAILED, 0, "no such certificate");
@@ -261,7 +263,8 @@ int worker_run(const struct worker_options *options)
     return status;
 }
 
-/* --- the test's side ------------------------------------------------------------------------------ */
+/* --- the test's side
+ * ------------------------------------------------------------------------------ */
 
 struct play {
     char directory[64];
@@ -289,8 +292,8 @@ static void write_conf(const struct settings *settings)
     fprintf(file, "error_log: {path: %s/error.log, level: debug}\n", play.directory);
     fprintf(file, "listen: [{address: \"unix:%s/%s\"}]\n", play.directory,
             OR(listen, "listen.sock"));
-    fprintf(file, "store: {path: %s/data, regions: %s/regions, cache_size: %s}\n",
-            play.directory, play.directory, OR(cache_size, "16m"));
+    fprintf(file, "store: {path: %s/data, regions: %s/regions, cache_size: %s}\n", play.directory,
+            play.directory, OR(cache_size, "16m"));
     fprintf(file, "shared_memory: %s\n%s\n", OR(shared_memory, "64m"), OR(more, ""));
 #undef OR
     fclose(file);
@@ -395,8 +398,8 @@ static unsigned attached(void)
     unsigned count = 0;
 
     for (unsigned slot = 0; slot < ZONE_WORKERS; slot++)
-        count += atomic_load(&stage->attached[slot]) &&
-                 is_alive(atomic_load(&stage->worker_pid[slot]));
+        count +=
+            atomic_load(&stage->attached[slot]) && is_alive(atomic_load(&stage->worker_pid[slot]));
     return count;
 }
 
@@ -453,7 +456,8 @@ static bool exists(const char *name)
     return lstat(path, &status) == 0;
 }
 
-/* --- start and stop --------------------------------------------------------------------------------- */
+/* --- start and stop
+ * --------------------------------------------------------------------------------- */
 
 static void test_starts_and_stops_and_leaves_nothing(void **state)
 {
@@ -627,7 +631,8 @@ static void test_address_in_use_is_named(void **state)
     assert_int_equal(atomic_load(&stage->keepers), 0);
 }
 
-/* --- deaths ----------------------------------------------------------------------------------------- */
+/* --- deaths
+ * ----------------------------------------------------------------------------------------- */
 
 static void test_killed_worker_is_replaced(void **state)
 {
@@ -747,7 +752,8 @@ static void test_workers_that_give_up_end_the_broker(void **state)
     assert_true(atomic_load(&stage->keeper_stopped));
 }
 
-/* --- reload ----------------------------------------------------------------------------------------- */
+/* --- reload
+ * ----------------------------------------------------------------------------------------- */
 
 static void test_reload_exchanges_the_workers(void **state)
 {
@@ -841,7 +847,8 @@ static void test_stop_during_a_reload(void **state)
     assert_true(file_has(play.output, "the broker is stopping"));
 }
 
-/* --- at random -------------------------------------------------------------------------------------- */
+/* --- at random
+ * -------------------------------------------------------------------------------------- */
 
 static uint64_t random_state = 88172645463325252u;
 

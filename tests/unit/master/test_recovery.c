@@ -180,7 +180,8 @@ static const struct recovery_actions actions = {
     .closed = act_closed,
 };
 
-/* --- what happens --------------------------------------------------------------------------------- */
+/* --- what happens
+ * --------------------------------------------------------------------------------- */
 
 static void model_start(struct model *m)
 {
@@ -275,7 +276,8 @@ static void serve(unsigned workers)
     model->now += 10 * RECOVERY_QUICK_MS;
 }
 
-/* --- single stories ------------------------------------------------------------------------------- */
+/* --- single stories
+ * ------------------------------------------------------------------------------- */
 
 static void test_death_outside_is_checked_and_forgotten(void **state)
 {
@@ -575,7 +577,8 @@ static void test_keeper_that_does_not_close_is_killed(void **state)
     assert_true(model->closed);
 }
 
-/* --- at random ------------------------------------------------------------------------------------ */
+/* --- at random
+ * ------------------------------------------------------------------------------------ */
 
 #define RANDOM_WORKERS 5
 #define RANDOM_RUNS 3000
@@ -601,8 +604,10 @@ static void random_death(unsigned slot)
     if (slot == ZONE_SLOT_KEEPER)
         ends(slot, RECOVERY_EVENT_KEEPER_DIED, random_below(4) ? 265 : random_below(3));
     else if (slot == ZONE_SLOT_HELPER)
-        ends(slot, !model->actors[slot].killed && random_below(2) ? RECOVERY_EVENT_HELPER_FINE
-                                                                  : RECOVERY_EVENT_HELPER_BAD, 0);
+        ends(slot,
+             !model->actors[slot].killed && random_below(2) ? RECOVERY_EVENT_HELPER_FINE
+                                                            : RECOVERY_EVENT_HELPER_BAD,
+             0);
     else
         ends(slot, ways[random_below(3)], 0);
 }
