@@ -1,11 +1,11 @@
 /*
- * broker - what operations mean. One `struct broker` belongs to one thread that may touch the store:
- * a worker's store thread, the keeper's timers or maintenance thread. It knows no socket and no
- * dialect.
+ * broker - what operations mean. One `struct broker` belongs to one thread that may touch the
+ * store: a worker's store thread, the keeper's timers or maintenance thread. It knows no socket and
+ * no dialect.
  *
- * Every function here but broker_open and broker_close must be called inside a section (zone_enter). A
- * function that returns -1 has met the end of the environment: `broker->failure` tells why, nothing it
- * was doing is confirmed, and the thread must leave the section and let go.
+ * Every function here but broker_open and broker_close must be called inside a section
+ * (zone_enter). A function that returns -1 has met the end of the environment: `broker->failure`
+ * tells why, nothing it was doing is confirmed, and the thread must leave the section and let go.
  */
 #ifndef FILAD_BROKER_BROKER_H
 #define FILAD_BROKER_BROKER_H
@@ -19,8 +19,8 @@
 /* One queue as this thread knows it; valid until the catalog changes. */
 struct local_queue {
     struct hash_link by_name;
-    struct list link;          /* in broker.locals */
-    struct list pulls;         /* in broker.pulls while a delivery is to be tried */
+    struct list link;  /* in broker.locals */
+    struct list pulls; /* in broker.pulls while a delivery is to be tried */
     struct queue *queue;
     struct queue_db *db;       /* NULL while closed */
     struct list open;          /* local_subscription.link: may have room, next one first */
@@ -35,21 +35,21 @@ struct local_subscription {
     struct list all;  /* in broker.subscriptions */
     struct subscription *subscription;
     struct local_queue *local;
-    struct consumer *consumer; /* in the zone */
+    struct consumer *consumer;           /* in the zone */
     struct operation_delivery *delivery; /* being built by the pull that runs */
-    uint32_t assigned;         /* messages the pull that runs gave it */
+    uint32_t assigned;                   /* messages the pull that runs gave it */
 };
 
 struct broker_options {
     struct zone *zone;
     unsigned slot;
     enum zone_thread thread;
-    uint64_t generation;           /* of the zone */
-    struct env *env;               /* of this process; outlives the broker */
-    unsigned handles;              /* databases kept open at most */
+    uint64_t generation;            /* of the zone */
+    struct env *env;                /* of this process; outlives the broker */
+    unsigned handles;               /* databases kept open at most */
     uint64_t visibility_timeout_ms; /* of queues that name none */
     uint32_t max_unacked;
-    enum env_commit commit;        /* of writes that will be confirmed */
+    enum env_commit commit; /* of writes that will be confirmed */
     /* Takes what the broker has for the loop: deliveries and ended subscriptions. */
     void (*emit)(void *context, struct operation *operation);
     void *context;
@@ -61,14 +61,14 @@ struct broker {
     struct env *env;
     struct catalog *catalog;
     struct queue_db_cache cache;
-    struct hash names;             /* local_queue.by_name */
+    struct hash names; /* local_queue.by_name */
     struct list locals;
     struct local_queue **by_index; /* ZONE_QUEUES entries */
     struct list pulls;             /* local_queue.pulls */
     struct list subscriptions;     /* local_subscription.all */
     uint64_t catalog_seen;
     struct uuid_generator ids;
-    struct pool *scratch;          /* of the operation in hand */
+    struct pool *scratch; /* of the operation in hand */
     struct buf value;
     struct queue_db_bulk bulk;
     struct err failure;
@@ -79,22 +79,22 @@ struct broker *broker_open(const struct broker_options *options, struct err *err
 /* Closes all handles. Subscriptions must have been detached. */
 void broker_close(struct broker *broker);
 
-/* Executes a chain (through operation->next) in order and sets the outcome of each; *rest is NULL then.
- * After -1 *rest is the first operation that had no effect and can be executed in the next
+/* Executes a chain (through operation->next) in order and sets the outcome of each; *rest is NULL
+ * then. After -1 *rest is the first operation that had no effect and can be executed in the next
  * environment; of those before it, the ones whose fate is unknown have FIBP_STORAGE_ERROR. */
 int broker_execute(struct broker *broker, struct operation *first, struct operation **rest)
     __attribute__((warn_unused_result));
 
-/* Acts on changes of the catalog: lets go of deleted queues and ends their subscriptions. Cheap when
- * there are none. Call it at least once between two sleeps. */
+/* Acts on changes of the catalog: lets go of deleted queues and ends their subscriptions. Cheap
+ * when there are none. Call it at least once between two sleeps. */
 int broker_refresh(struct broker *broker) __attribute__((warn_unused_result));
 
 /* Tries deliveries, `pulls` queues at most. 1: there may be more to do; 0: none; -1: as above. */
 int broker_deliver(struct broker *broker, unsigned pulls) __attribute__((warn_unused_result));
 
-/* Takes all subscriptions off before broker_close and gives each to `each`; broker_attach announces one
- * anew in the next environment, with the FIBP status that it had for a new one. `valid`: the zone is,
- * and forgets the consumers. */
+/* Takes all subscriptions off before broker_close and gives each to `each`; broker_attach announces
+ * one anew in the next environment, with the FIBP status that it had for a new one. `valid`: the
+ * zone is, and forgets the consumers. */
 void broker_detach(struct broker *broker, bool valid,
                    void (*each)(void *context, struct subscription *), void *context);
 int broker_attach(struct broker *broker, struct subscription *subscription, uint8_t *status)
@@ -105,7 +105,8 @@ int broker_attach(struct broker *broker, struct subscription *subscription, uint
 int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, bool *more)
     __attribute__((warn_unused_result));
 
-/* --- for the files of this layer ----------------------------------------------------------------- */
+/* --- for the files of this layer -----------------------------------------------------------------
+ */
 
 /* The queue of a name, through this thread's cache. *local NULL: there is none. */
 int broker_find_queue(struct broker *broker, struct str name, struct local_queue **local)
@@ -118,7 +119,8 @@ int broker_local(struct broker *broker, struct queue *queue, struct local_queue 
 int broker_lock(struct broker *broker, struct lock *lock) __attribute__((warn_unused_result));
 
 /* Opens the database of a queue, made when missing; Berkeley DB's value. */
-int broker_open_db(struct broker *broker, struct local_queue *local) __attribute__((warn_unused_result));
+int broker_open_db(struct broker *broker, struct local_queue *local)
+    __attribute__((warn_unused_result));
 
 /* Records the end of the environment; returns -1. */
 int broker_fail(struct broker *broker, int result, const char *what);

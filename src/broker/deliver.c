@@ -2,9 +2,9 @@
  * deliver - picks messages for this worker's consumers and leases them.
  *
  * A pull works on one queue, under its lock: (1) the round robin says which lanes deliver how many;
- * (2) their messages are read in order; (3) one transaction writes the batch of leases, handed to the
- * kernel before anything goes to a socket; (4) the zone changes; then, without the lock, the frames
- * are encoded and handed up.
+ * (2) their messages are read in order; (3) one transaction writes the batch of leases, handed to
+ * the kernel before anything goes to a socket; (4) the zone changes; then, without the lock, the
+ * frames are encoded and handed up.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,7 +16,8 @@
 #include "store/record.h"
 
 #define PULL_MESSAGES 32
-#define PULL_BYTES (1u << 20) /* a pull reads no more once it has so many; one message may be larger */
+#define PULL_BYTES                                                                                 \
+    (1u << 20)       /* a pull reads no more once it has so many; one message may be larger */
 #define BULK_WORTH 4 /* a bulk read copies 32 KiB and more: fewer messages are read one by one */
 
 /* A lane's part of a pull. */
@@ -25,18 +26,18 @@ struct pull_lane {
     struct str fairness_key;  /* copies in scratch memory: without the lock the lane may go */
     struct str throttle_keys; /* in stored form */
     uint16_t throttle_count;
-    uint32_t wanted; /* messages the round robin gave it */
-    uint32_t read;   /* of those, read so far */
-    uint64_t next;   /* lane->next after it */
-    uint32_t uncounted; /* of those read, messages that lane->ready did not count */
-    bool ended;      /* the store has no more of this lane */
+    uint32_t wanted;       /* messages the round robin gave it */
+    uint32_t read;         /* of those, read so far */
+    uint64_t next;         /* lane->next after it */
+    uint32_t uncounted;    /* of those read, messages that lane->ready did not count */
+    bool ended;            /* the store has no more of this lane */
     struct list *returned; /* next one to take of lane->returned */
 };
 
 struct pull_message {
     struct record_message message; /* its body in scratch memory */
     struct pull_lane *lane;
-    struct lease *lease;    /* new, or the returned one that is taken again */
+    struct lease *lease; /* new, or the returned one that is taken again */
     bool retaken;
     uint64_t seq;
     struct local_subscription *consumer;
@@ -48,7 +49,7 @@ struct pull {
     struct queue *queue;
     DBC *cursor;
     uint64_t wall_ms, monotonic_ms;
-    uint32_t room;          /* messages that consumers can take, at most PULL_MESSAGES */
+    uint32_t room;                 /* messages that consumers can take, at most PULL_MESSAGES */
     uint32_t order[PULL_MESSAGES]; /* index of the lane of each pick */
     uint32_t picks;
     struct pull_lane lanes[PULL_MESSAGES];
@@ -60,7 +61,8 @@ struct pull {
     bool zone_full;
 };
 
-/* --- room of consumers ------------------------------------------------------------------------------- */
+/* --- room of consumers
+ * ------------------------------------------------------------------------------- */
 
 static uint32_t consumer_room(const struct pull *pull, struct local_subscription *sub)
 {
@@ -106,7 +108,8 @@ static void find_room(struct pull *pull)
         pull->room = PULL_MESSAGES;
 }
 
-/* --- (1) picking ---------------------------------------------------------------------------------------- */
+/* --- (1) picking
+ * ---------------------------------------------------------------------------------------- */
 
 static uint64_t lane_available(const struct pull *pull, const struct lane *lane)
 {
@@ -168,7 +171,8 @@ static void pick(struct pull *pull)
     }
 }
 
-/* --- (2) reading ------------------------------------------------------------------------------------------ */
+/* --- (2) reading
+ * ------------------------------------------------------------------------------------------ */
 
 static bool copy_body(struct pull *pull, struct record_message *message)
 {
@@ -193,7 +197,8 @@ static bool take_record(struct pull *pull, struct pull_lane *lane, uint64_t seq,
                         struct pull_message *out)
 {
     if (!record_message_parse(value, &out->message)) {
-        log_write(LOG_ERROR, "store", "queue \"%.*s\": lane %llx seq %llx holds no message; skipped",
+        log_write(LOG_ERROR, "store",
+                  "queue \"%.*s\": lane %llx seq %llx holds no message; skipped",
                   STR_PRINT(pull->queue->name), (unsigned long long)lane->lane->id,
                   (unsigned long long)seq);
         return false;
@@ -206,8 +211,8 @@ static bool take_record(struct pull *pull, struct pull_lane *lane, uint64_t seq,
     return true;
 }
 
-/* Takes one record that stands behind `from` in key order, if it is of the lane. 1: it is in `out`; 0: it
- * was passed over, or the lane has ended; -1: no memory. */
+/* Takes one record that stands behind `from` in key order, if it is of the lane. 1: it is in `out`;
+ * 0: it was passed over, or the lane has ended; -1: no memory. */
 static int take_next(struct pull *pull, struct pull_lane *lane, const uint8_t *from, struct str key,
                      struct str value, struct pull_message *out)
 {
@@ -231,7 +236,8 @@ static int read_one(struct pull *pull, struct pull_lane *lane, struct pull_messa
     size_t key_size = 0;
     struct buf *value = &pull->broker->value;
     record_message_key(from, lane->lane->id, lane->next);
-    int result = queue_db_read_first(pull->cursor, str_of(from, sizeof(from)), key, &key_size, value);
+    int result =
+        queue_db_read_first(pull->cursor, str_of(from, sizeof(from)), key, &key_size, value);
     if (result)
         return result;
     int taken = take_next(pull, lane, from, str_of(key, key_size), buf_str(value), out);
@@ -352,7 +358,8 @@ static int read_all(struct pull *pull)
     return 0;
 }
 
-/* --- (3) leasing ------------------------------------------------------------------------------------------- */
+/* --- (3) leasing
+ * ------------------------------------------------------------------------------------------- */
 
 /* Memory for all that step (4) puts into the zone, so that it cannot fail. */
 static struct lease_batch *prepare_leases(struct pull *pull)
@@ -385,7 +392,8 @@ static void drop_leases(struct pull *pull)
             arena_free(pull->queue->scheduler->arena, pull->messages[i].lease);
 }
 
-/* Returned messages that are delivered again leave their old batch; its record goes with its last. */
+/* Returned messages that are delivered again leave their old batch; its record goes with its last.
+ */
 static int stage_old_batches(struct pull *pull, DB_TXN *txn)
 {
     int result = 0;
@@ -437,7 +445,8 @@ static int write_leases(struct pull *pull, uint64_t timeout_ms)
     return env_commit(txn, ENV_COMMIT_KERNEL);
 }
 
-/* --- (4) the zone -------------------------------------------------------------------------------------------- */
+/* --- (4) the zone
+ * -------------------------------------------------------------------------------------------- */
 
 /* Consumers take turns, one message each. */
 static struct local_subscription *next_consumer(struct pull *pull)
@@ -518,8 +527,8 @@ static void settle(struct pull *pull)
     }
 }
 
-/* A consumer for every message. There is one: no more were picked than find_room saw room for, and only
- * this thread makes room less. */
+/* A consumer for every message. There is one: no more were picked than find_room saw room for, and
+ * only this thread makes room less. */
 static void assign_consumers(struct pull *pull)
 {
     for (uint32_t i = 0; i < pull->count; i++)
@@ -575,7 +584,8 @@ static int pull_locked(struct pull *pull)
     return result;
 }
 
-/* --- handing up ---------------------------------------------------------------------------------------------- */
+/* --- handing up
+ * ---------------------------------------------------------------------------------------------- */
 
 static bool begin_frame(struct pull *pull, struct local_subscription *sub)
 {

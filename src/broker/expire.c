@@ -5,8 +5,8 @@
 #include "os/log.h"
 #include "os/time.h"
 
-#define BATCH 100          /* leases or lanes under one holding of the lock */
-#define TRY_AGAIN_MS 100   /* after a failure */
+#define BATCH 100        /* leases or lanes under one holding of the lock */
+#define TRY_AGAIN_MS 100 /* after a failure */
 
 static int retry_leases(struct write *write, struct list *due, uint32_t count)
 {
@@ -83,8 +83,11 @@ int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, b
         return broker_fail(broker, result, "open a queue");
     if (broker_lock(broker, &queue->lock) != 0)
         return -1;
-    struct write write = {.broker = broker, .local = local, .queue = queue,
-                          .now_ns = time_wall_ns(), .monotonic_ms = now_ms};
+    struct write write = {.broker = broker,
+                          .local = local,
+                          .queue = queue,
+                          .now_ns = time_wall_ns(),
+                          .monotonic_ms = now_ms};
     if (!atomic_load(&queue->dead)) {
         uint32_t count = queue_expired(queue, now_ms, &due, BATCH);
         *more = count == BATCH;

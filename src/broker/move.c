@@ -12,10 +12,10 @@
 
 /* One message on its way. */
 struct moving {
-    struct lane *lane;    /* in the queue it leaves */
-    struct lease *lease;  /* that ends with it; NULL for a ready message never given back */
-    uint64_t seq;         /* there */
-    bool counted;         /* lane->ready knows of it */
+    struct lane *lane;   /* in the queue it leaves */
+    struct lease *lease; /* that ends with it; NULL for a ready message never given back */
+    uint64_t seq;        /* there */
+    bool counted;        /* lane->ready knows of it */
     struct lane *to_lane;
     uint64_t to_seq;
 };
@@ -25,13 +25,14 @@ struct move {
     struct write from, to;
     struct moving *messages; /* MOVE_MAX in scratch memory */
     uint32_t count;
-    struct lane *lane;       /* ready messages: the lane they come from */
-    uint64_t next;           /* and its `next` after them */
+    struct lane *lane; /* ready messages: the lane they come from */
+    uint64_t next;     /* and its `next` after them */
     bool ended;
-    bool full;               /* the zone has no room for the lane there */
+    bool full; /* the zone has no room for the lane there */
 };
 
-/* --- both queues ------------------------------------------------------------------------------------- */
+/* --- both queues
+ * ------------------------------------------------------------------------------------- */
 
 static int lock_both(struct broker *broker, struct queue *a, struct queue *b)
 {
@@ -77,9 +78,11 @@ static int finish(struct move *move, int result, uint8_t *status)
     return broker_is_fatal(result) ? broker_fail(move->broker, result, "move messages") : 0;
 }
 
-/* --- one message --------------------------------------------------------------------------------------- */
+/* --- one message
+ * --------------------------------------------------------------------------------------- */
 
-/* Writes one to its new place and takes it from the old one. `attempt_add` 1, or 0 to set it to 0. */
+/* Writes one to its new place and takes it from the old one. `attempt_add` 1, or 0 to set it to 0.
+ */
 static int stage_message(struct move *move, struct moving *moving, uint32_t attempt_add)
 {
     struct buf *value = &move->broker->value;
@@ -190,7 +193,9 @@ static int run(struct move *move, uint32_t attempt_add, uint8_t *status)
     return 0;
 }
 
-/* --- leased ------------------------------------------------------------------------------------------------ */
+/* --- leased
+ * ------------------------------------------------------------------------------------------------
+ */
 
 int move_leased(struct broker *broker, struct local_queue *from, struct local_queue *to,
                 const struct uuid *id, uint8_t *status)
@@ -212,7 +217,9 @@ int move_leased(struct broker *broker, struct local_queue *from, struct local_qu
     return finish(&move, result, status);
 }
 
-/* --- ready --------------------------------------------------------------------------------------------------- */
+/* --- ready
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static uint64_t lane_head(const struct lane *lane)
 {

@@ -1,7 +1,7 @@
 /*
  * move - messages from one queue to another, atomically: one transaction under both queues' locks,
- * taken by ascending id. A message keeps its id, body, weight, fairness key, throttle keys and time of
- * enqueueing; it goes to the end of its lane there.
+ * taken by ascending id. A message keeps its id, body, weight, fairness key, throttle keys and time
+ * of enqueueing; it goes to the end of its lane there.
  */
 #ifndef FILAD_BROKER_MOVE_H
 #define FILAD_BROKER_MOVE_H
@@ -14,8 +14,8 @@
 int move_leased(struct broker *broker, struct local_queue *from, struct local_queue *to,
                 const struct uuid *id, uint8_t *status) __attribute__((warn_unused_result));
 
-/* Moves up to `limit` (at most 100) ready messages, those that came first first, with their attempts set
- * to 0. *moved tells how many; 0 with FIBP_OK: there is none. */
+/* Moves up to `limit` (at most 100) ready messages, those that came first first, with their
+ * attempts set to 0. *moved tells how many; 0 with FIBP_OK: there is none. */
 int move_ready(struct broker *broker, struct local_queue *from, struct local_queue *to,
                uint32_t limit, uint32_t *moved, uint8_t *status)
     __attribute__((warn_unused_result));

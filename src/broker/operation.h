@@ -2,10 +2,10 @@
  * operation - what a client can ask of the broker, free of any socket and dialect.
  *
  * The loop thread fills operations from frames and hands them to the pipeline; the store thread
- * executes them and sets the outcome; they come back and the loop encodes the answer. Between submit
- * and return an operation and everything it points to belongs to the pipeline. Statuses are those of
- * spec/fibp.md A7 (fibp/status.h). Slices point into the frame the operation came from, which its
- * owner keeps alive until the operation is back.
+ * executes them and sets the outcome; they come back and the loop encodes the answer. Between
+ * submit and return an operation and everything it points to belongs to the pipeline. Statuses are
+ * those of spec/fibp.md A7 (fibp/status.h). Slices point into the frame the operation came from,
+ * which its owner keeps alive until the operation is back.
  */
 #ifndef FILAD_BROKER_OPERATION_H
 #define FILAD_BROKER_OPERATION_H
@@ -33,7 +33,7 @@ enum operation_kind {
     OPERATION_RETURN, /* a delivery that never reached its socket */
     OPERATION_ROOM,   /* a subscription may take deliveries again */
     /* from the store thread */
-    OPERATION_DELIVERY,          /* struct operation_delivery, new */
+    OPERATION_DELIVERY,           /* struct operation_delivery, new */
     OPERATION_SUBSCRIPTION_ENDED, /* struct operation_ended, new: the queue was deleted */
     OPERATION_KINDS
 };
@@ -101,8 +101,8 @@ struct operation_queue_row {
 
 struct operation_list_queues {
     struct operation operation;
-    struct operation_queue_row *rows; /* out, byte order of names; malloc with names behind, freed by
-                                       * operation_free */
+    struct operation_queue_row *rows; /* out, byte order of names; malloc with names behind, freed
+                                       * by operation_free */
     uint32_t count;
 };
 
@@ -154,26 +154,27 @@ struct delivery_encoder {
 struct delivery_window {
     _Atomic uint64_t queued; /* bytes handed up and not yet written to the socket */
     uint64_t limit;          /* delivery pauses while queued >= limit */
-    _Atomic uint32_t paused; /* set by the store thread when it skipped a subscription for this; the loop
-                              * clears it and submits OPERATION_ROOM when queued fell below limit / 2 */
+    _Atomic uint32_t
+        paused; /* set by the store thread when it skipped a subscription for this; the loop
+                 * clears it and submits OPERATION_ROOM when queued fell below limit / 2 */
 };
 
 /* One consumer. Made by the loop, submitted with OPERATION_SUBSCRIBE, freed by the loop after the
  * answer to OPERATION_UNSUBSCRIBE (nothing refers to it then). The loop reads and writes only what
  * stands above `store`. */
 struct subscription {
-    void *owner;            /* the session */
-    uint32_t request_id;    /* of its Consume: every Delivery carries it */
+    void *owner;         /* the session */
+    uint32_t request_id; /* of its Consume: every Delivery carries it */
     struct uuid consumer_id;
-    struct str queue;       /* name, owned by the loop, stays until freed */
+    struct str queue; /* name, owned by the loop, stays until freed */
     const struct delivery_encoder *encoder;
     struct delivery_window *window;
-    bool ended;             /* loop: OPERATION_SUBSCRIPTION_ENDED came or unsubscribe was sent */
-    void *store;            /* private to the store thread */
+    bool ended;  /* loop: OPERATION_SUBSCRIPTION_ENDED came or unsubscribe was sent */
+    void *store; /* private to the store thread */
 };
 
-/* SUBSCRIBE (status FIBP_QUEUE_NOT_FOUND when the queue is missing: then it is not registered and may
- * be freed at once), UNSUBSCRIBE, ROOM. */
+/* SUBSCRIBE (status FIBP_QUEUE_NOT_FOUND when the queue is missing: then it is not registered and
+ * may be freed at once), UNSUBSCRIBE, ROOM. */
 struct operation_subscription {
     struct operation operation;
     struct subscription *subscription;
@@ -186,16 +187,16 @@ struct delivery_lease {
 };
 
 /* DELIVERY upwards. The loop writes frame[0..size) to the socket. After it is written it subtracts
- * `size` from the window and calls operation_free. When not one byte of it went to the socket and the
- * connection is gone, it sets kind to OPERATION_RETURN and submits it: the leases return to the head of
- * their lanes without a new attempt. */
+ * `size` from the window and calls operation_free. When not one byte of it went to the socket and
+ * the connection is gone, it sets kind to OPERATION_RETURN and submits it: the leases return to the
+ * head of their lanes without a new attempt. */
 struct operation_delivery {
     struct operation operation;
     struct subscription *subscription; /* valid only while not unsubscribed */
     uint64_t queue_id;
-    uint32_t queue_index;              /* in the zone's table */
-    uint64_t generation;               /* of the zone in which the leases stand */
-    uint8_t *frame;                    /* malloc, freed by operation_free */
+    uint32_t queue_index; /* in the zone's table */
+    uint64_t generation;  /* of the zone in which the leases stand */
+    uint8_t *frame;       /* malloc, freed by operation_free */
     size_t size;
     uint32_t count;
     struct delivery_lease leases[];

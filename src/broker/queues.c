@@ -116,10 +116,10 @@ int broker_create_queue(struct broker *broker, struct operation *operation)
         memcpy(dlq_name + create->name.size, DLQ_SUFFIX.data, DLQ_SUFFIX.size);
         struct str dlq = str_of(dlq_name, create->name.size + DLQ_SUFFIX.size);
         if (!str_ends_with(create->name, DLQ_SUFFIX) && !scheduler_find(broker->scheduler, dlq)) {
-            creations[count++].record =
-                (struct catalog_queue){.name = dlq,
-                                       .visibility_timeout_ms = broker->options.visibility_timeout_ms,
-                                       .created_ms = now_ms};
+            creations[count++].record = (struct catalog_queue){
+                .name = dlq,
+                .visibility_timeout_ms = broker->options.visibility_timeout_ms,
+                .created_ms = now_ms};
         }
         result = create_locked(broker, creations, count, &operation->status);
         if (!result && operation->status == FIBP_CHANNEL_FULL)
@@ -129,7 +129,8 @@ int broker_create_queue(struct broker *broker, struct operation *operation)
     return finish(broker, result, operation, "create", create->name);
 }
 
-/* --- delete ------------------------------------------------------------------------------------------ */
+/* --- delete
+ * ------------------------------------------------------------------------------------------ */
 
 static int delete_records(struct broker *broker, struct queue *const *queues, unsigned count)
 {
@@ -147,7 +148,8 @@ static int delete_records(struct broker *broker, struct queue *const *queues, un
     return env_commit(txn, broker->options.commit);
 }
 
-static int kill_locked(struct broker *broker, struct queue *const *queues, unsigned count, int *result)
+static int kill_locked(struct broker *broker, struct queue *const *queues, unsigned count,
+                       int *result)
 {
     int tries = 0;
     do {
@@ -194,7 +196,8 @@ int broker_delete_queue(struct broker *broker, struct operation *operation)
     return finish(broker, result, operation, "delete", delete->name);
 }
 
-/* --- list and statistics -------------------------------------------------------------------------------- */
+/* --- list and statistics
+ * -------------------------------------------------------------------------------- */
 
 static int fill_totals(struct broker *broker, struct queue *queue, struct operation_queue_row *row)
 {

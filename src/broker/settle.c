@@ -1,5 +1,5 @@
-/* settle - how an ack ends a message and how a nack or an expiry sends it to the end of its lane; see
- * broker/write.h */
+/* settle - how an ack ends a message and how a nack or an expiry sends it to the end of its lane;
+ * see broker/write.h */
 #include <errno.h>
 
 #include "broker/write.h"
@@ -40,7 +40,8 @@ static void log_missing(const struct write *write, const struct lease *lease)
               STR_PRINT(write->queue->name), UUID_TEXT_SIZE, (const char *)text);
 }
 
-/* --- ack ------------------------------------------------------------------------------------------- */
+/* --- ack
+ * ------------------------------------------------------------------------------------------- */
 
 static int ack_stage(struct write *write, struct write_entry *entry)
 {
@@ -49,7 +50,8 @@ static int ack_stage(struct write *write, struct write_entry *entry)
     struct lease *lease = find_lease(write, entry);
     if (!lease)
         return 0;
-    if (lease->staged) { /* named twice in this transaction: ack twice is one ack, after a nack none */
+    if (lease->staged) { /* named twice in this transaction: ack twice is one ack, after a nack none
+                          */
         set_status(entry, lease->staged == WRITE_ACK + 1 ? FIBP_OK : FIBP_MESSAGE_NOT_FOUND);
         entry->staged = lease->staged == WRITE_ACK + 1;
         return 0;
@@ -86,7 +88,8 @@ static void ack_publish(struct write *write, struct write_entry *entry)
 
 const struct write_method write_ack = {ack_stage, undo_lease, ack_publish, set_status};
 
-/* --- nack and expiry --------------------------------------------------------------------------------- */
+/* --- nack and expiry
+ * --------------------------------------------------------------------------------- */
 
 /* Rewrites the message at the end of its lane with one attempt more. */
 static int move_message(struct write *write, struct write_entry *entry)

@@ -22,7 +22,8 @@ static const struct write_method *const methods[WRITE_KINDS] = {
     [WRITE_RETRY] = &write_retry,
 };
 
-/* --- within a transaction -------------------------------------------------------------------------- */
+/* --- within a transaction
+ * -------------------------------------------------------------------------- */
 
 struct lane *write_stage_lane(struct write *write, struct str fairness_key, uint32_t weight,
                               uint16_t throttle_count, struct str throttle_keys)
@@ -195,7 +196,8 @@ int write_run(struct write *write, struct write_entry *first, struct write_entry
     return result;
 }
 
-/* --- a batch, queue by queue ------------------------------------------------------------------------- */
+/* --- a batch, queue by queue
+ * ------------------------------------------------------------------------- */
 
 static void set_status(struct write_entry *first, struct write_entry *end, uint8_t status)
 {
@@ -209,8 +211,8 @@ static void note_long_lock(struct broker *broker, const struct queue *queue, uin
     if (held <= LOCK_LONG_MS)
         return;
     atomic_fetch_add(&broker->options.zone->locks_held_long, 1);
-    log_write(LOG_DEBUG, "store", "held the lock of queue \"%.*s\" for %llu ms", STR_PRINT(queue->name),
-              (unsigned long long)held);
+    log_write(LOG_DEBUG, "store", "held the lock of queue \"%.*s\" for %llu ms",
+              STR_PRINT(queue->name), (unsigned long long)held);
 }
 
 /* One transaction with its conflicts retried. *result is Berkeley DB's; -1: the end. */
@@ -247,12 +249,13 @@ static size_t entry_bytes(const struct write_entry *entry)
     return entry->kind == WRITE_ENQUEUE ? entry->item.enqueue->record.size : 64;
 }
 
-/* Records that an entry writes at most: message and lane; message and batch; message twice and batch. */
+/* Records that an entry writes at most: message and lane; message and batch; message twice and
+ * batch. */
 static const uint8_t records_of[WRITE_KINDS] = {
     [WRITE_ENQUEUE] = 2, [WRITE_ACK] = 2, [WRITE_RETRY] = 3};
 
-/* Where the transaction that starts at `first` ends: at a border between operations when that is not too
- * far, at the limits otherwise. *single: it holds entries of one operation only. */
+/* Where the transaction that starts at `first` ends: at a border between operations when that is
+ * not too far, at the limits otherwise. *single: it holds entries of one operation only. */
 static struct write_entry *chunk_end(struct write_entry *first, bool *single)
 {
     struct write_entry *border = NULL, *entry = first;
@@ -279,8 +282,8 @@ static void log_refusal(const struct local_queue *local, int result)
 }
 
 /* After a transaction of several operations has failed: each alone. */
-static int run_one_by_one(struct broker *broker, struct local_queue *local, struct write_entry *first,
-                          struct write_entry *end)
+static int run_one_by_one(struct broker *broker, struct local_queue *local,
+                          struct write_entry *first, struct write_entry *end)
 {
     while (first != end) {
         struct write_entry *next = first;

@@ -1,11 +1,11 @@
 /*
  * write - enqueue, ack and nack: the transactions of the hot path.
  *
- * The items of a batch are grouped by queue. For each queue: its lock, one transaction, all puts and
- * deletes, commit, then the changes of the zone, unlock. Nothing in the zone that others act on
- * changes before the commit; what must be noted earlier (new lanes, marks on leases) is undone when the
- * transaction fails. A failed transaction is tried again one operation at a time, so that an error
- * hits the operation that it belongs to.
+ * The items of a batch are grouped by queue. For each queue: its lock, one transaction, all puts
+ * and deletes, commit, then the changes of the zone, unlock. Nothing in the zone that others act on
+ * changes before the commit; what must be noted earlier (new lanes, marks on leases) is undone when
+ * the transaction fails. A failed transaction is tried again one operation at a time, so that an
+ * error hits the operation that it belongs to.
  */
 #ifndef FILAD_BROKER_WRITE_H
 #define FILAD_BROKER_WRITE_H
@@ -16,7 +16,8 @@
 int write_execute(struct broker *broker, struct operation *first, struct operation *end)
     __attribute__((warn_unused_result));
 
-/* --- between the files of the hot path ------------------------------------------------------------ */
+/* --- between the files of the hot path
+ * ------------------------------------------------------------ */
 
 enum write_kind { WRITE_ENQUEUE, WRITE_ACK, WRITE_RETRY, WRITE_KINDS };
 
@@ -41,16 +42,17 @@ struct write {
     struct local_queue *local;
     struct queue *queue;
     DB_TXN *txn;
-    uint64_t now_ns;             /* wall clock, one reading */
+    uint64_t now_ns; /* wall clock, one reading */
     uint64_t monotonic_ms;
     uint64_t next_seq, next_lane; /* the queue's, not yet published */
-    struct lane *lanes;          /* staged: K to be written */
-    struct lease_batch *batches; /* staged: fewer leases, perhaps none left */
+    struct lane *lanes;           /* staged: K to be written */
+    struct lease_batch *batches;  /* staged: fewer leases, perhaps none left */
 };
 
-/* How one kind of item is written. `stage` puts its records into the transaction (0, or Berkeley DB's
- * value; an item that cannot be done for a reason of its own gets its status and stays unstaged),
- * `undo` takes back what stage noted in the zone, `publish` makes it visible after the commit. */
+/* How one kind of item is written. `stage` puts its records into the transaction (0, or Berkeley
+ * DB's value; an item that cannot be done for a reason of its own gets its status and stays
+ * unstaged), `undo` takes back what stage noted in the zone, `publish` makes it visible after the
+ * commit. */
 struct write_method {
     int (*stage)(struct write *write, struct write_entry *entry);
     void (*undo)(struct write *write, struct write_entry *entry);
@@ -61,19 +63,20 @@ struct write_method {
 extern const struct write_method write_enqueue, write_ack, write_retry;
 
 /* The parts of a transaction, for one that spans two queues (broker/move): begin notes the queue's
- * numbers, consequences writes lanes and batches, undo and publish leave the zone as it was or as the
- * transaction made it. */
+ * numbers, consequences writes lanes and batches, undo and publish leave the zone as it was or as
+ * the transaction made it. */
 void write_begin(struct write *write, DB_TXN *txn);
 int write_consequences(struct write *write) __attribute__((warn_unused_result));
 void write_undo(struct write *write);
 void write_publish(struct write *write);
 
-/* Runs the entries, which write at most ENV_MAX_RECORDS, in one transaction under the queue's lock, which
- * the caller holds. Berkeley DB's value; after anything but 0 nothing has changed. */
+/* Runs the entries, which write at most ENV_MAX_RECORDS, in one transaction under the queue's lock,
+ * which the caller holds. Berkeley DB's value; after anything but 0 nothing has changed. */
 int write_run(struct write *write, struct write_entry *first, struct write_entry *end)
     __attribute__((warn_unused_result));
 
-/* The lane for a fairness key and throttle set, made (staged) when missing; NULL: the zone is full. */
+/* The lane for a fairness key and throttle set, made (staged) when missing; NULL: the zone is full.
+ */
 struct lane *write_stage_lane(struct write *write, struct str fairness_key, uint32_t weight,
                               uint16_t throttle_count, struct str throttle_keys);
 /* Notes that a lease leaves its batch. */

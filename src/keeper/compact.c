@@ -40,7 +40,8 @@ static struct queue *current_queue(struct maintenance *maintenance)
 static int compact_locked(struct maintenance *maintenance, struct local_queue *local, bool *more)
 {
     struct broker *broker = maintenance->broker;
-    int result = queue_db_compact(local->db, NULL, STEP_PAGES, &maintenance->compact_position, more);
+    int result =
+        queue_db_compact(local->db, NULL, STEP_PAGES, &maintenance->compact_position, more);
     if (env_is_conflict(result)) {
         *more = true;
         return 0;

@@ -10,7 +10,8 @@
 #define STEP_MESSAGES 200 /* under one holding of the lock */
 #define STEP_BYTES (64u << 10)
 
-/* The queue that is being counted. Its lanes stay while they are not scanned, so their addresses do. */
+/* The queue that is being counted. Its lanes stay while they are not scanned, so their addresses
+ * do. */
 struct counting {
     struct queue *queue;
     struct lane **lanes; /* those to be counted, by ascending id */
@@ -54,7 +55,8 @@ static int collect_lanes(struct counting *counting)
     return 0;
 }
 
-/* Finds the next queue that is not counted. Returns with maintenance->counting NULL when all are. */
+/* Finds the next queue that is not counted. Returns with maintenance->counting NULL when all are.
+ */
 static int begin(struct maintenance *maintenance)
 {
     struct scheduler *scheduler = maintenance->broker->scheduler;
@@ -82,12 +84,13 @@ static int begin(struct maintenance *maintenance)
 static struct lane *find_lane(const struct counting *counting, uint64_t id)
 {
     struct lane probe = {.id = id}, *key = &probe;
-    struct lane **found = bsearch(&key, counting->lanes, counting->count, sizeof(struct lane *),
-                                  compare_lanes);
+    struct lane **found =
+        bsearch(&key, counting->lanes, counting->count, sizeof(struct lane *), compare_lanes);
     return found ? *found : NULL;
 }
 
-static void count_message(struct counting *counting, uint64_t lane_id, uint64_t seq, struct str value)
+static void count_message(struct counting *counting, uint64_t lane_id, uint64_t seq,
+                          struct str value)
 {
     struct queue *queue = counting->queue;
     struct record_message message;
@@ -122,7 +125,8 @@ static int count_locked(struct maintenance *maintenance, DBC *cursor, bool *done
     record_message_key(from, scan->lane, scan->seq);
     int result = queue_db_bulk_read(cursor, bulk, str_of(from, sizeof(from)), STEP_BYTES);
     *done = result == DB_NOTFOUND;
-    for (unsigned i = 0; !result && i < STEP_MESSAGES && queue_db_bulk_next(bulk, &key, &value); i++) {
+    for (unsigned i = 0; !result && i < STEP_MESSAGES && queue_db_bulk_next(bulk, &key, &value);
+         i++) {
         if (key.size != sizeof(from) || key.data[0] != RECORD_TAG_MESSAGE) {
             *done = true;
             break;

@@ -38,13 +38,14 @@ struct keeper {
     struct thread timers, maintenance;
     struct broker *timers_broker, *maintenance_broker;
     struct err timers_failure, maintenance_failure; /* text empty: none */
-    _Atomic uint32_t stop;  /* futex word of the maintenance thread; 1: both threads end */
-    _Atomic bool failed;    /* by either thread, after its failure is written */
-    bool told;              /* the master knows of the failure */
-    int status;             /* exit status */
+    _Atomic uint32_t stop; /* futex word of the maintenance thread; 1: both threads end */
+    _Atomic bool failed;   /* by either thread, after its failure is written */
+    bool told;             /* the master knows of the failure */
+    int status;            /* exit status */
 };
 
-/* --- opening ------------------------------------------------------------------------------------------ */
+/* --- opening
+ * ------------------------------------------------------------------------------------------ */
 
 static int make_directories(const struct keeper *keeper, struct err *err)
 {
@@ -184,7 +185,8 @@ static int open_store(struct keeper *keeper, struct err *err)
     return 0;
 }
 
-/* --- threads --------------------------------------------------------------------------------------------- */
+/* --- threads
+ * --------------------------------------------------------------------------------------------- */
 
 static void end_thread(struct keeper *keeper, struct err *failure, const struct broker *broker)
 {
@@ -263,7 +265,8 @@ static void maintenance_run(void *argument)
     end_thread(keeper, &keeper->maintenance_failure, keeper->maintenance_broker);
 }
 
-/* --- the loop ---------------------------------------------------------------------------------------------- */
+/* --- the loop
+ * ---------------------------------------------------------------------------------------------- */
 
 static void say(struct keeper *keeper, enum channel_type type, uint64_t value, const char *text)
 {
@@ -316,7 +319,8 @@ static void stop_threads(struct keeper *keeper)
     thread_join(&keeper->maintenance);
 }
 
-/* After a stop in order: everything into the databases, so that the next start has nothing to redo. */
+/* After a stop in order: everything into the databases, so that the next start has nothing to redo.
+ */
 static void close_in_order(struct keeper *keeper)
 {
     broker_close(keeper->timers_broker);
@@ -381,7 +385,8 @@ int keeper_run(const struct keeper_options *options)
         log_write(LOG_ERROR, "keeper", "%s", err.text);
         return 1;
     }
-    /* Without a master, or after a failure, nobody vouches for the others: the next start recovers. */
+    /* Without a master, or after a failure, nobody vouches for the others: the next start recovers.
+     */
     if (keeper->status == 0 && !atomic_load(&keeper->failed) &&
         atomic_load(&options->zone->state) == ZONE_UP)
         close_in_order(keeper);

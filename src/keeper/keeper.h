@@ -16,16 +16,16 @@ struct keeper_options {
     const char *regions; /* directory of the environment's region files; made when missing */
 };
 
-/* Recovers the store, builds the zone (state ZONE_UP under a new generation), says CHANNEL_READY with
- * that generation, and runs until CHANNEL_STOP (checkpoint, clean mark, 0), the master's end, or a
- * failure of the store (CHANNEL_STORE_FAILED, then it waits to be killed). The return value is the
- * exit status; EXIT_CONFIGURATION after CHANNEL_FAILED when the store cannot be opened for a reason
- * that a retry does not cure. */
+/* Recovers the store, builds the zone (state ZONE_UP under a new generation), says CHANNEL_READY
+ * with that generation, and runs until CHANNEL_STOP (checkpoint, clean mark, 0), the master's end,
+ * or a failure of the store (CHANNEL_STORE_FAILED, then it waits to be killed). The return value is
+ * the exit status; EXIT_CONFIGURATION after CHANNEL_FAILED when the store cannot be opened for a
+ * reason that a retry does not cure. */
 int keeper_run(const struct keeper_options *options);
 
 /* Body of the helper process after the death of a process whose words were clear: checks the
- * environment for what the dead left. 0: fine; anything else: a recovery is needed. The caller limits
- * its time. */
+ * environment for what the dead left. 0: fine; anything else: a recovery is needed. The caller
+ * limits its time. */
 int keeper_failchk(const struct keeper_options *options);
 
 #endif

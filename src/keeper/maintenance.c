@@ -10,8 +10,8 @@
 #define SECOND_MS 1000
 #define CLEAN_PERCENT 20 /* of the cache, so that puts need not write pages themselves */
 
-int maintenance_init(struct maintenance *maintenance, struct broker *broker, const struct conf *conf,
-                     struct err *err)
+int maintenance_init(struct maintenance *maintenance, struct broker *broker,
+                     const struct conf *conf, struct err *err)
 {
     memset(maintenance, 0, sizeof(*maintenance));
     maintenance->broker = broker;
@@ -37,8 +37,8 @@ static void watch_space(struct maintenance *maintenance)
 {
     struct scheduler *scheduler = maintenance->broker->scheduler;
     const char *path = maintenance->conf->store.path;
-    bool low = !space_restore(path, maintenance->reserve) ||
-               space_is_low(path, maintenance->reserve);
+    bool low =
+        !space_restore(path, maintenance->reserve) || space_is_low(path, maintenance->reserve);
     if (low == (atomic_load(&scheduler->space_low) != 0))
         return;
     atomic_store(&scheduler->space_low, low);

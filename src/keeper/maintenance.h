@@ -1,7 +1,7 @@
 /*
  * maintenance - the keeper's second thread: checkpoints, clean cache pages, disk space, files of
- * deleted queues, counting after a crash, compaction. Each job is a step of bounded length, so that no
- * queue's lock is held long and a stop is heard soon.
+ * deleted queues, counting after a crash, compaction. Each job is a step of bounded length, so that
+ * no queue's lock is held long and a stop is heard soon.
  */
 #ifndef FILAD_KEEPER_MAINTENANCE_H
 #define FILAD_KEEPER_MAINTENANCE_H
@@ -12,30 +12,32 @@
 struct maintenance {
     struct broker *broker; /* of this thread */
     const struct conf *conf;
-    uint64_t reserve;              /* bytes of ballast */
-    uint64_t next_second_ms;       /* monotonic: when the once-a-second jobs are due */
+    uint64_t reserve;        /* bytes of ballast */
+    uint64_t next_second_ms; /* monotonic: when the once-a-second jobs are due */
     uint64_t last_checkpoint_ms;
-    struct list doomed;            /* ids whose file is to be removed */
-    uint32_t next_queue;           /* table index at which the walks over all queues go on */
-    struct counting *counting;     /* the queue being counted, NULL when none is */
-    uint64_t *compacted;           /* per table index: queue->counters.acked at the last compaction */
+    struct list doomed;        /* ids whose file is to be removed */
+    uint32_t next_queue;       /* table index at which the walks over all queues go on */
+    struct counting *counting; /* the queue being counted, NULL when none is */
+    uint64_t *compacted;       /* per table index: queue->counters.acked at the last compaction */
     struct buf compact_position;
-    uint32_t compact_index;        /* queue whose compaction is under way; ZONE_QUEUES: none */
+    uint32_t compact_index; /* queue whose compaction is under way; ZONE_QUEUES: none */
     uint64_t compact_id;
 };
 
-int maintenance_init(struct maintenance *maintenance, struct broker *broker, const struct conf *conf,
-                     struct err *err) __attribute__((warn_unused_result));
+int maintenance_init(struct maintenance *maintenance, struct broker *broker,
+                     const struct conf *conf, struct err *err) __attribute__((warn_unused_result));
 void maintenance_free(struct maintenance *maintenance);
 
-/* Does what is due; inside a section. 1: there is more to do at once; 0: not before `*wait_ms`; -1: the
- * end of the environment, broker->failure tells why. */
+/* Does what is due; inside a section. 1: there is more to do at once; 0: not before `*wait_ms`; -1:
+ * the end of the environment, broker->failure tells why. */
 int maintenance_step(struct maintenance *maintenance, uint64_t now_ms, uint64_t *wait_ms)
     __attribute__((warn_unused_result));
 
-/* --- the jobs ------------------------------------------------------------------------------------- */
+/* --- the jobs
+ * ------------------------------------------------------------------------------------- */
 
-/* Counts up to a few hundred messages from before the zone was built. 1: more to count; 0: all done. */
+/* Counts up to a few hundred messages from before the zone was built. 1: more to count; 0: all
+ * done. */
 int count_step(struct maintenance *maintenance) __attribute__((warn_unused_result));
 void count_abandon(struct maintenance *maintenance);
 

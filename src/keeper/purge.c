@@ -1,4 +1,5 @@
-/* purge - deleted queues: the zone's side once every process has let go, then the file, then the id */
+/* purge - deleted queues: the zone's side once every process has let go, then the file, then the id
+ */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /*
- * arena - memory allocator of the zone: runs of 64 KiB pages by a buddy system, objects up to 16 KiB
- * in slabs of one page. Shared by all processes, guarded by a lock of its own, the innermost of all.
- * Pages are touched only when they are used.
+ * arena - memory allocator of the zone: runs of 64 KiB pages by a buddy system, objects up to 16
+ * KiB in slabs of one page. Shared by all processes, guarded by a lock of its own, the innermost of
+ * all. Pages are touched only when they are used.
  */
 #ifndef FILAD_SCHED_ARENA_H
 #define FILAD_SCHED_ARENA_H

@@ -3,10 +3,10 @@
  * number of keys.
  *
  * Keys with something to deliver stand in a ring. The front key delivers up to `weight` messages (a
- * burst) and goes to the back. Every message costs one of its deficit; a key whose deficit is used up
- * waits aside until all are, then a new round gives each weight * quantum. A key that becomes active
- * gets its share of the running round at once and enters at the back of the ring. Rounds are applied
- * to a key when it is next looked at, so that starting one costs nothing per key.
+ * burst) and goes to the back. Every message costs one of its deficit; a key whose deficit is used
+ * up waits aside until all are, then a new round gives each weight * quantum. A key that becomes
+ * active gets its share of the running round at once and enters at the back of the ring. Rounds are
+ * applied to a key when it is next looked at, so that starting one costs nothing per key.
  *
  * Pure data, raw pointers: lives in the zone under the queue's lock.
  */
@@ -19,19 +19,19 @@
 #include "core/list.h"
 
 struct drr_key {
-    struct list ring;  /* in drr.active or drr.spent */
-    int64_t deficit;   /* as of `round`; read it through drr_deficit */
+    struct list ring; /* in drr.active or drr.spent */
+    int64_t deficit;  /* as of `round`; read it through drr_deficit */
     uint64_t round;
-    uint32_t weight;   /* at least 1 */
-    uint32_t burst;    /* messages since it came to the front */
-    bool active;       /* in one of the two lists */
+    uint32_t weight; /* at least 1 */
+    uint32_t burst;  /* messages since it came to the front */
+    bool active;     /* in one of the two lists */
 };
 
 struct drr {
     struct list active; /* the front delivers next */
     struct list spent;  /* deficit used up in this round */
     uint64_t round;
-    uint64_t count;     /* active keys, both lists */
+    uint64_t count; /* active keys, both lists */
     uint32_t quantum;
 };
 

@@ -12,7 +12,8 @@ static uint64_t key_hash(const struct queue *queue, struct str name)
     return str_hash(name, queue->scheduler->seed);
 }
 
-/* --- lanes and keys ---------------------------------------------------------------------------- */
+/* --- lanes and keys ----------------------------------------------------------------------------
+ */
 
 static struct fairness_key *key_find(const struct queue *queue, struct str name)
 {
@@ -153,7 +154,8 @@ bool queue_scan_counted(const struct queue *queue, uint64_t lane, uint64_t seq)
            (lane == scan->lane && seq < scan->seq);
 }
 
-/* --- leases ------------------------------------------------------------------------------------ */
+/* --- leases ------------------------------------------------------------------------------------
+ */
 
 struct lease *queue_lease_find(const struct queue *queue, const struct uuid *id)
 {
@@ -292,7 +294,8 @@ void queue_timer_update(struct queue *queue)
     lock_release(&scheduler->timer_lock);
 }
 
-/* --- consumers and waiters --------------------------------------------------------------------- */
+/* --- consumers and waiters ---------------------------------------------------------------------
+ */
 
 struct consumer *queue_consumer_add(struct queue *queue, unsigned slot)
 {
@@ -343,7 +346,8 @@ void queue_wake_waiters(struct queue *queue)
         scheduler_notify(queue->scheduler, (unsigned)__builtin_ctzll(waiting), queue->index);
 }
 
-/* --- making and unmaking ----------------------------------------------------------------------- */
+/* --- making and unmaking -----------------------------------------------------------------------
+ */
 
 struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_t id,
                            uint64_t visibility_timeout_ms)

@@ -41,8 +41,8 @@ struct fairness_key {
     uint32_t name_size;
     struct hash_link link; /* in queue.keys by name */
     struct drr_key drr;
-    struct list lanes;     /* lane.of_key */
-    uint64_t ready;        /* sum over its lanes */
+    struct list lanes; /* lane.of_key */
+    uint64_t ready;    /* sum over its lanes */
     uint8_t name[];
 };
 
@@ -50,9 +50,9 @@ struct fairness_key {
 struct lane {
     uint32_t magic;
     uint16_t throttle_count;
-    bool unscanned;         /* not counted yet (see queue_scan): more than `ready` may be there */
-    bool drained;           /* a look at the store found nothing from `next` on; only with `unscanned` */
-    bool staged;            /* private to a running transaction: its K record must be written */
+    bool unscanned; /* not counted yet (see queue_scan): more than `ready` may be there */
+    bool drained;   /* a look at the store found nothing from `next` on; only with `unscanned` */
+    bool staged;    /* private to a running transaction: its K record must be written */
     uint64_t id;
     struct fairness_key *key;
     struct list of_key;     /* in fairness_key.lanes */
@@ -66,40 +66,40 @@ struct lane {
     uint32_t stored_weight; /* in its K record */
     uint32_t staged_weight;
     struct lane *staged_next;
-    uint32_t throttle_size; /* bytes of throttle_keys */
+    uint32_t throttle_size;  /* bytes of throttle_keys */
     uint8_t throttle_keys[]; /* as in the K record */
 };
 
 /* One L record: leases that were written together. */
 struct lease_batch {
     uint64_t seq;
-    uint32_t remaining;          /* leases that still name it */
-    uint32_t staged_removals;    /* private to a running transaction */
+    uint32_t remaining;       /* leases that still name it */
+    uint32_t staged_removals; /* private to a running transaction */
     struct lease_batch *staged_next;
 };
 
 /* One subscription, seen from all processes. */
 struct consumer {
-    uint64_t unacked;    /* leases it holds */
-    uint32_t slot;       /* of its worker */
+    uint64_t unacked; /* leases it holds */
+    uint32_t slot;    /* of its worker */
     uint32_t incarnation;
-    bool gone;           /* unsubscribed: freed with its last lease */
-    bool full;           /* it stopped at max_unacked: wake its worker when a lease ends */
+    bool gone; /* unsubscribed: freed with its last lease */
+    bool full; /* it stopped at max_unacked: wake its worker when a lease ends */
 };
 
 enum lease_state { LEASE_HELD, LEASE_RETURNED };
 
 struct lease {
-    struct hash_link by_id;   /* link.user: LEASE_MAGIC */
-    struct wheel_link wheel;  /* in queue.expiry while held, in lane.returned while returned */
+    struct hash_link by_id;  /* link.user: LEASE_MAGIC */
+    struct wheel_link wheel; /* in queue.expiry while held, in lane.returned while returned */
     struct uuid id;
     uint64_t seq;
     struct lane *lane;
     struct lease_batch *batch; /* NULL only when it was rebuilt from nothing */
     struct consumer *consumer; /* NULL when not known */
     uint32_t attempt;
-    uint8_t state;             /* enum lease_state */
-    uint8_t staged;            /* private to a running transaction: it will be removed */
+    uint8_t state;  /* enum lease_state */
+    uint8_t staged; /* private to a running transaction: it will be removed */
     uint16_t reserved;
 };
 
@@ -118,13 +118,13 @@ struct queue_scan {
 
 struct queue {
     uint32_t magic;
-    uint32_t index;               /* in scheduler.queues */
-    uint64_t id;                  /* in the catalog; names its file */
-    struct hash_link by_name;     /* in scheduler.names, guarded by its catalog lock */
-    struct str name;              /* in the arena; constant */
-    _Atomic bool dead;            /* deleted; set under both locks */
-    uint64_t dead_since;          /* catalog generation of the deletion */
-    struct list dead_link;        /* in scheduler.dead */
+    uint32_t index;           /* in scheduler.queues */
+    uint64_t id;              /* in the catalog; names its file */
+    struct hash_link by_name; /* in scheduler.names, guarded by its catalog lock */
+    struct str name;          /* in the arena; constant */
+    _Atomic bool dead;        /* deleted; set under both locks */
+    uint64_t dead_since;      /* catalog generation of the deletion */
+    struct list dead_link;    /* in scheduler.dead */
     struct lock lock;
     struct scheduler *scheduler;
     _Atomic uint64_t visibility_timeout_ms;
@@ -133,21 +133,22 @@ struct queue {
     struct hash keys;             /* fairness_key.link */
     struct hash leases;           /* lease.by_id */
     uint64_t lane_count;
-    struct list idle_lanes;       /* lane.idle, longest idle first */
+    struct list idle_lanes; /* lane.idle, longest idle first */
     struct drr drr;
-    uint64_t ready, leased;       /* sums over lanes */
-    struct wheel *expiry;         /* of leases, monotonic ms; NULL until the first lease */
-    struct heap_node timer;       /* in scheduler.timers, guarded by its timer lock */
+    uint64_t ready, leased; /* sums over lanes */
+    struct wheel *expiry;   /* of leases, monotonic ms; NULL until the first lease */
+    struct heap_node timer; /* in scheduler.timers, guarded by its timer lock */
     struct queue_scan scan;
     struct queue_counters counters;
 
-    uint64_t waiting;             /* bit per worker slot whose consumers have room */
+    uint64_t waiting; /* bit per worker slot whose consumers have room */
     struct {
         uint32_t incarnation, count;
-    } consumers[ZONE_WORKERS];    /* subscriptions; valid while the slot has this incarnation */
+    } consumers[ZONE_WORKERS]; /* subscriptions; valid while the slot has this incarnation */
 };
 
-/* --- lanes and keys: all under queue->lock ----------------------------------------------------- */
+/* --- lanes and keys: all under queue->lock -----------------------------------------------------
+ */
 
 /* Finds the lane of a fairness key and throttle set. NULL when there is none. `throttle_keys` is in
  * stored form (store/record.h). */
@@ -172,33 +173,37 @@ void queue_ready_add(struct queue *queue, struct lane *lane, int64_t count);
 /* True when a message from before the zone was built has been counted already. */
 bool queue_scan_counted(const struct queue *queue, uint64_t lane, uint64_t seq);
 
-/* --- leases ------------------------------------------------------------------------------------ */
+/* --- leases ------------------------------------------------------------------------------------
+ */
 
 /* NULL when there is none with this id, in whatever state. */
 struct lease *queue_lease_find(const struct queue *queue, const struct uuid *id);
 /* Memory for a lease, not yet in the queue; NULL when the zone is full. */
 struct lease *queue_lease_alloc(struct queue *queue) __attribute__((warn_unused_result));
-/* Puts a filled one into force until `expires_ms` (monotonic): counts it and arms the queue's timer.
- * The message has left the ready ones before. */
+/* Puts a filled one into force until `expires_ms` (monotonic): counts it and arms the queue's
+ * timer. The message has left the ready ones before. */
 void queue_lease_start(struct queue *queue, struct lease *lease, uint64_t expires_ms);
 /* Ends it and frees it, its batch when it was the last of it, its consumer when that is gone. */
 void queue_lease_end(struct queue *queue, struct lease *lease);
 /* Gives the message back to the head of its lane; the lease stays as LEASE_RETURNED, without
  * consumer and expiry. */
 void queue_lease_return(struct queue *queue, struct lease *lease);
-/* Takes a returned one for a new delivery: it is as from queue_lease_alloc then, with its position. */
+/* Takes a returned one for a new delivery: it is as from queue_lease_alloc then, with its position.
+ */
 void queue_lease_retake(struct queue *queue, struct lease *lease);
 
 /* Makes the wheel that leases need; false when the zone is full. */
 bool queue_expiry_prepare(struct queue *queue, uint64_t now_ms);
-/* Takes at most `limit` expired leases off the wheel into `due` (wheel.list). They are held still. */
+/* Takes at most `limit` expired leases off the wheel into `due` (wheel.list). They are held still.
+ */
 uint32_t queue_expired(struct queue *queue, uint64_t now_ms, struct list *due, uint32_t limit);
 /* Puts one that could not be handled back on the wheel. */
 void queue_expiry_restore(struct queue *queue, struct lease *lease, uint64_t when_ms);
 /* Tells the keeper's timers when this queue wants to be looked at next. */
 void queue_timer_update(struct queue *queue);
 
-/* --- consumers and waiters --------------------------------------------------------------------- */
+/* --- consumers and waiters ---------------------------------------------------------------------
+ */
 
 struct consumer *queue_consumer_add(struct queue *queue, unsigned slot)
     __attribute__((warn_unused_result));
@@ -207,7 +212,8 @@ uint32_t queue_consumer_count(const struct queue *queue);
 /* Wakes the workers whose consumers wait, when there is something to deliver. */
 void queue_wake_waiters(struct queue *queue);
 
-/* --- making and unmaking ----------------------------------------------------------------------- */
+/* --- making and unmaking -----------------------------------------------------------------------
+ */
 
 struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_t id,
                            uint64_t visibility_timeout_ms) __attribute__((warn_unused_result));

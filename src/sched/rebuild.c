@@ -32,8 +32,7 @@ static int store_error(struct rebuild *rebuild, int result, struct err *err)
 
 static int zone_full(struct rebuild *rebuild, struct err *err)
 {
-    return err_set(err, 0,
-                   "queue \"%.*s\": shared_memory of %llu bytes is full; raise it to start",
+    return err_set(err, 0, "queue \"%.*s\": shared_memory of %llu bytes is full; raise it to start",
                    STR_PRINT(rebuild->queue->name),
                    (unsigned long long)rebuild->options->zone->size);
 }
@@ -110,10 +109,10 @@ static struct lane *find_lane(const struct rebuild *rebuild, uint64_t id)
     return low < rebuild->lane_count && rebuild->lanes[low]->id == id ? rebuild->lanes[low] : NULL;
 }
 
-/* Leases one position. A message can stand in two batches when it was given back and delivered again:
- * the later batch counts. *leased: it did become part of `batch`. */
-static int add_lease(struct rebuild *rebuild, struct lease_batch *batch, uint64_t lane_id, uint64_t seq,
-                     uint64_t expires_ms, bool *leased, struct err *err)
+/* Leases one position. A message can stand in two batches when it was given back and delivered
+ * again: the later batch counts. *leased: it did become part of `batch`. */
+static int add_lease(struct rebuild *rebuild, struct lease_batch *batch, uint64_t lane_id,
+                     uint64_t seq, uint64_t expires_ms, bool *leased, struct err *err)
 {
     uint8_t key[RECORD_MESSAGE_KEY_SIZE];
     struct record_message message;
@@ -158,8 +157,7 @@ static int add_batch(struct rebuild *rebuild, struct str key, struct str value, 
     uint64_t timeout_ms = atomic_load(&rebuild->queue->visibility_timeout_ms);
     uint64_t left_ms =
         leases.expires_ms > rebuild->wall_ms ? leases.expires_ms - rebuild->wall_ms : 0;
-    uint64_t expires_ms =
-        rebuild->monotonic_ms + (left_ms < timeout_ms ? left_ms : timeout_ms);
+    uint64_t expires_ms = rebuild->monotonic_ms + (left_ms < timeout_ms ? left_ms : timeout_ms);
     struct lease_batch *batch = arena_alloc(rebuild->scheduler->arena, sizeof(*batch));
     if (!batch)
         return zone_full(rebuild, err);
@@ -188,7 +186,8 @@ static int remove_dead_batches(struct rebuild *rebuild, struct err *err)
     while (at < rebuild->dead_batches.size && !result) {
         DB_TXN *txn = NULL;
         result = env_begin(rebuild->options->env, &txn);
-        for (unsigned i = 0; !result && i < ENV_MAX_RECORDS && at < rebuild->dead_batches.size; i++) {
+        for (unsigned i = 0; !result && i < ENV_MAX_RECORDS && at < rebuild->dead_batches.size;
+             i++) {
             uint8_t key[RECORD_LEASES_KEY_SIZE];
             record_leases_key(key, bytes_get_u64(rebuild->dead_batches.data + at));
             result = queue_db_delete(rebuild->db, txn, str_of(key, sizeof(key)));
@@ -257,8 +256,8 @@ static int fill_queue(struct rebuild *rebuild, struct err *err)
 static int add_queue(void *context, const struct catalog_queue *record, struct err *err)
 {
     struct rebuild *rebuild = context;
-    struct queue *queue = queue_create(rebuild->scheduler, record->name, record->id,
-                                       record->visibility_timeout_ms);
+    struct queue *queue =
+        queue_create(rebuild->scheduler, record->name, record->id, record->visibility_timeout_ms);
     if (!queue)
         return err_set(err, 0, "shared_memory is full at queue \"%.*s\"; raise it to start",
                        STR_PRINT(record->name));
@@ -272,14 +271,15 @@ static int add_queue(void *context, const struct catalog_queue *record, struct e
     return fill_queue(rebuild, err);
 }
 
-int rebuild_run(const struct rebuild_options *options, struct rebuild_result *result, struct err *err)
+int rebuild_run(const struct rebuild_options *options, struct rebuild_result *result,
+                struct err *err)
 {
     struct rebuild rebuild = {.options = options, .result = result};
     memset(result, 0, sizeof(*result));
     if (catalog_raise_epoch(options->catalog, &result->epoch, err) != 0)
         return -1;
-    rebuild.scheduler = scheduler_create(options->zone, result->epoch, options->quantum,
-                                         options->max_queues, err);
+    rebuild.scheduler =
+        scheduler_create(options->zone, result->epoch, options->quantum, options->max_queues, err);
     if (!rebuild.scheduler)
         return -1;
     queue_db_cache_init(&rebuild.cache, options->env, 1);

@@ -1,7 +1,7 @@
 /*
- * rebuild - makes the zone from the store: queues from the catalog, lanes from K, leases from L, and
- * the first message of every lane. The number of messages is found out later (struct queue_scan), so
- * that a backlog costs no time here.
+ * rebuild - makes the zone from the store: queues from the catalog, lanes from K, leases from L,
+ * and the first message of every lane. The number of messages is found out later (struct
+ * queue_scan), so that a backlog costs no time here.
  */
 #ifndef FILAD_SCHED_REBUILD_H
 #define FILAD_SCHED_REBUILD_H
@@ -26,7 +26,7 @@ struct rebuild_result {
 
 /* Raises the epoch, builds the scheduler and publishes it (zone->scheduler). The caller is alone in
  * the environment and sets the zone's state to ZONE_UP after. */
-int rebuild_run(const struct rebuild_options *options, struct rebuild_result *result, struct err *err)
-    __attribute__((warn_unused_result));
+int rebuild_run(const struct rebuild_options *options, struct rebuild_result *result,
+                struct err *err) __attribute__((warn_unused_result));
 
 #endif

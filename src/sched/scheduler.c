@@ -48,10 +48,11 @@ struct scheduler *scheduler_create(struct zone *zone, uint32_t epoch, uint32_t q
 
 enum lock_result scheduler_lock(struct scheduler *scheduler, struct lock *lock)
 {
-    enum lock_result result = lock_acquire(lock, &scheduler->zone->generation, scheduler->generation);
+    enum lock_result result =
+        lock_acquire(lock, &scheduler->zone->generation, scheduler->generation);
     if (result == LOCK_DIRTY) {
-        /* Only a process that died with its word set can leave a lock like this; the master is about to
-         * find out. Until then nobody may confirm anything. */
+        /* Only a process that died with its word set can leave a lock like this; the master is
+         * about to find out. Until then nobody may confirm anything. */
         uint32_t up = ZONE_UP;
         atomic_compare_exchange_strong(&scheduler->zone->state, &up, ZONE_DEAD);
     }
@@ -148,7 +149,8 @@ int scheduler_next_ready(struct scheduler *scheduler, unsigned slot_index)
         uint64_t summary = atomic_load_explicit(&slot->ready_summary[top], memory_order_relaxed);
         while (summary) {
             unsigned word = top * 64 + (unsigned)__builtin_ctzll(summary);
-            /* The summary bit is cleared before the word is read: a bit set after is announced anew. */
+            /* The summary bit is cleared before the word is read: a bit set after is announced
+             * anew. */
             atomic_fetch_and(&slot->ready_summary[top], ~(UINT64_C(1) << (word % 64)));
             uint64_t bits = atomic_load(&slot->ready[word]);
             if (bits) {

@@ -16,27 +16,27 @@ struct scheduler {
     uint32_t epoch;
     struct zone *zone;
     struct arena *arena;
-    struct hash_allocator allocator;  /* of the arena; its functions are at one address everywhere,
-                                       * since all processes are forks of one */
-    uint64_t generation;              /* of the zone this was built for */
-    uint64_t seed;                    /* of all hashes */
+    struct hash_allocator allocator; /* of the arena; its functions are at one address everywhere,
+                                      * since all processes are forks of one */
+    uint64_t generation;             /* of the zone this was built for */
+    uint64_t seed;                   /* of all hashes */
     uint32_t quantum;
     uint32_t max_queues;
-    struct lock catalog_lock;         /* names, queues, dead, and the order of catalog transactions */
-    struct hash names;                /* queue.by_name */
-    struct list dead;                 /* queue.dead_link: deleted, not yet let go by everybody */
-    uint32_t queue_count;             /* living ones */
-    uint32_t next_index;              /* where to look for a free table entry */
+    struct lock catalog_lock; /* names, queues, dead, and the order of catalog transactions */
+    struct hash names;        /* queue.by_name */
+    struct list dead;         /* queue.dead_link: deleted, not yet let go by everybody */
+    uint32_t queue_count;     /* living ones */
+    uint32_t next_index;      /* where to look for a free table entry */
     struct queue *_Atomic queues[ZONE_QUEUES];
     struct lock timer_lock;
-    struct heap timers;               /* queue.timer by monotonic ms */
-    _Atomic uint32_t space_low;       /* 1: writes that need more room on disk are refused */
-    _Atomic uint64_t count_total;     /* queues whose old messages had to be counted ... */
-    _Atomic uint64_t count_done;      /* ... and that are */
+    struct heap timers;           /* queue.timer by monotonic ms */
+    _Atomic uint32_t space_low;   /* 1: writes that need more room on disk are refused */
+    _Atomic uint64_t count_total; /* queues whose old messages had to be counted ... */
+    _Atomic uint64_t count_done;  /* ... and that are */
 };
 
-/* Builds an empty scheduler in the zone's arena, for the zone's present generation. NULL when the zone
- * is too small. The zone's memory is given back to the system first. */
+/* Builds an empty scheduler in the zone's arena, for the zone's present generation. NULL when the
+ * zone is too small. The zone's memory is given back to the system first. */
 struct scheduler *scheduler_create(struct zone *zone, uint32_t epoch, uint32_t quantum,
                                    uint32_t max_queues, struct err *err)
     __attribute__((warn_unused_result));
@@ -62,8 +62,8 @@ void scheduler_notify(struct scheduler *scheduler, unsigned slot, uint32_t index
 /* Takes the next queue index with something to deliver for a slot, or -1. */
 int scheduler_next_ready(struct scheduler *scheduler, unsigned slot);
 
-/* The earliest time a queue wants the keeper, UINT64_MAX when none does; takes it from the timers when
- * it is due at `now_ms`: *queue is set then. LOCK_ results as in scheduler_lock. */
+/* The earliest time a queue wants the keeper, UINT64_MAX when none does; takes it from the timers
+ * when it is due at `now_ms`: *queue is set then. LOCK_ results as in scheduler_lock. */
 enum lock_result scheduler_timer_next(struct scheduler *scheduler, uint64_t now_ms,
                                       struct queue **queue, uint64_t *when_ms)
     __attribute__((warn_unused_result));

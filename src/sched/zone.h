@@ -3,13 +3,13 @@
  * one address everywhere.
  *
  * It has two parts. The *header* lives as long as the broker: process slots with their words, the
- * generation and the state of the store. The *arena* behind it holds the scheduler and is built anew
- * by every recovery; nothing in it is trusted after a crash.
+ * generation and the state of the store. The *arena* behind it holds the scheduler and is built
+ * anew by every recovery; nothing in it is trusted after a crash.
  *
- * Words: every thread that is going to enter Berkeley DB or to take a lock of the arena sets its word
- * in its process's slot first and clears it after (zone_enter, zone_leave). When a process dies with
- * a word set, what it left behind is unknown and the master runs a recovery; with all words clear it
- * held nothing.
+ * Words: every thread that is going to enter Berkeley DB or to take a lock of the arena sets its
+ * word in its process's slot first and clears it after (zone_enter, zone_leave). When a process
+ * dies with a word set, what it left behind is unknown and the master runs a recovery; with all
+ * words clear it held nothing.
  */
 #ifndef FILAD_SCHED_ZONE_H
 #define FILAD_SCHED_ZONE_H
@@ -26,11 +26,16 @@
 #define ZONE_SLOTS (ZONE_WORKERS + 2) /* and the keeper and the helper that runs failchk */
 #define ZONE_SLOT_KEEPER ZONE_WORKERS
 #define ZONE_SLOT_HELPER (ZONE_WORKERS + 1)
-#define ZONE_QUEUES 32768             /* entries of the queue table */
-#define ZONE_THREADS 2                /* threads of a process that have a word */
+#define ZONE_QUEUES 32768 /* entries of the queue table */
+#define ZONE_THREADS 2    /* threads of a process that have a word */
 
 /* Which word: the worker's store thread and the keeper's timers thread use the first. */
-enum zone_thread { ZONE_STORE_THREAD = 0, ZONE_SYNC_THREAD = 1, ZONE_TIMERS = 0, ZONE_MAINTENANCE = 1 };
+enum zone_thread {
+    ZONE_STORE_THREAD = 0,
+    ZONE_SYNC_THREAD = 1,
+    ZONE_TIMERS = 0,
+    ZONE_MAINTENANCE = 1
+};
 
 enum zone_state {
     ZONE_DOWN, /* no environment: before the first recovery and during every one */
@@ -40,14 +45,14 @@ enum zone_state {
 
 /* One process. Written by that process but for what the master does between two of them. */
 struct zone_slot {
-    _Atomic uint32_t wake;                  /* futex word its store thread (timers thread) sleeps on */
-    _Atomic uint32_t sleeping;              /* non-zero while that thread is about to sleep */
-    _Atomic uint32_t inside[ZONE_THREADS];  /* the words */
-    _Atomic int32_t pid;                    /* 0: free */
-    _Atomic uint32_t incarnation;           /* raised by the master with every new process */
-    _Atomic uint32_t connections;           /* open client connections (accept balance) */
-    _Atomic uint32_t accepting;             /* 1: takes connections (not draining) */
-    _Atomic uint64_t catalog_seen;          /* newest catalog generation it has acted on */
+    _Atomic uint32_t wake;     /* futex word its store thread (timers thread) sleeps on */
+    _Atomic uint32_t sleeping; /* non-zero while that thread is about to sleep */
+    _Atomic uint32_t inside[ZONE_THREADS]; /* the words */
+    _Atomic int32_t pid;                   /* 0: free */
+    _Atomic uint32_t incarnation;          /* raised by the master with every new process */
+    _Atomic uint32_t connections;          /* open client connections (accept balance) */
+    _Atomic uint32_t accepting;            /* 1: takes connections (not draining) */
+    _Atomic uint64_t catalog_seen;         /* newest catalog generation it has acted on */
     _Atomic uint64_t ready_summary[ZONE_QUEUES / 64 / 64]; /* bit per word of ready[] */
     _Atomic uint64_t ready[ZONE_QUEUES / 64]; /* bit per queue with something to deliver here */
 };
@@ -55,13 +60,13 @@ struct zone_slot {
 struct zone {
     uint32_t magic;
     uint32_t reserved;
-    uint64_t size;                         /* bytes mapped, header included */
-    _Atomic uint64_t generation;           /* raised when an environment is given up */
-    _Atomic uint32_t state;                /* enum zone_state */
-    _Atomic uint64_t catalog_generation;   /* raised by every change of the queue catalog */
-    _Atomic uint64_t locks_held_long;      /* sections of over 10 ms under a queue's lock */
+    uint64_t size;                       /* bytes mapped, header included */
+    _Atomic uint64_t generation;         /* raised when an environment is given up */
+    _Atomic uint32_t state;              /* enum zone_state */
+    _Atomic uint64_t catalog_generation; /* raised by every change of the queue catalog */
+    _Atomic uint64_t locks_held_long;    /* sections of over 10 ms under a queue's lock */
     struct zone_slot slots[ZONE_SLOTS];
-    struct scheduler *_Atomic scheduler;   /* in the arena; NULL unless ZONE_UP */
+    struct scheduler *_Atomic scheduler; /* in the arena; NULL unless ZONE_UP */
 };
 
 /* The master maps the zone, before any fork. `size` bytes of address space, used page by page. */
@@ -94,8 +99,8 @@ void zone_leave(struct zone *zone, unsigned slot, enum zone_thread thread);
 
 /* Wakes the store (timers) thread of a slot when it sleeps. */
 void zone_wake(struct zone_slot *slot);
-/* Sleeps until woken or `timeout_ms` passed; `seen` is the value of `wake` read before the last look
- * for work, so that no wake-up is lost. */
+/* Sleeps until woken or `timeout_ms` passed; `seen` is the value of `wake` read before the last
+ * look for work, so that no wake-up is lost. */
 void zone_sleep(struct zone_slot *slot, uint32_t seen, uint64_t timeout_ms);
 
 #endif

@@ -13,7 +13,13 @@
 #define VALUE_MAX 512
 #define EPOCH_MAX ((1u << 24) - 1)
 
-enum kind { KIND_COUNTER = 'N', KIND_DEAD = 'X', KIND_EPOCH = 'E', KIND_FORMAT = 'F', KIND_QUEUE = 'Q' };
+enum kind {
+    KIND_COUNTER = 'N',
+    KIND_DEAD = 'X',
+    KIND_EPOCH = 'E',
+    KIND_FORMAT = 'F',
+    KIND_QUEUE = 'Q'
+};
 
 struct catalog {
     struct env *env;
@@ -45,7 +51,8 @@ static void dead_key_set(struct key *key, uint64_t id)
 }
 
 /* All messages here are of fixed-size fields: they pack into VALUE_MAX. */
-static int put(struct catalog *catalog, DB_TXN *txn, struct key *key, const ProtobufCMessage *message)
+static int put(struct catalog *catalog, DB_TXN *txn, struct key *key,
+               const ProtobufCMessage *message)
 {
     uint8_t bytes[VALUE_MAX];
     DBT value = {.data = bytes, .size = (u_int32_t)protobuf_c_message_pack(message, bytes)};
@@ -169,8 +176,8 @@ static int each(struct catalog *catalog, enum kind kind,
         result = cursor->get(cursor, &key.dbt, &value, how);
         if (result || key.bytes[0] != (uint8_t)kind)
             break;
-        status = visit(context, str_of(key.bytes + 2, key.dbt.size - 2),
-                       str_of(bytes, value.size), err);
+        status =
+            visit(context, str_of(key.bytes + 2, key.dbt.size - 2), str_of(bytes, value.size), err);
     }
     if (cursor)
         (void)cursor->close(cursor);

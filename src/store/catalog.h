@@ -27,12 +27,13 @@ struct catalog *catalog_open(struct env *env, bool create, struct err *err)
     __attribute__((warn_unused_result));
 int catalog_close(struct catalog *catalog); /* NULL is fine */
 
-/* Raises the epoch by one, committed and flushed when it returns 0. -1 also when all 2^24 are used. */
+/* Raises the epoch by one, committed and flushed when it returns 0. -1 also when all 2^24 are used.
+ */
 int catalog_raise_epoch(struct catalog *catalog, uint32_t *epoch, struct err *err)
     __attribute__((warn_unused_result));
 
-/* Calls `visit` for every queue in byte order of names, until it returns non-zero, which is returned;
- * -1 when reading fails or a value cannot be understood. */
+/* Calls `visit` for every queue in byte order of names, until it returns non-zero, which is
+ * returned; -1 when reading fails or a value cannot be understood. */
 int catalog_each_queue(struct catalog *catalog,
                        int (*visit)(void *context, const struct catalog_queue *queue,
                                     struct err *err),

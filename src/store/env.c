@@ -13,13 +13,14 @@
 
 #include "os/calls.h"
 #include "os/log.h"
+#include "store/page_guard.h"
 
 #define LOG_BUFFER (16u << 20)
 #define LOG_FILE (64u << 20)
 #define LOG_REGION (8u << 20) /* names of open files: 20,000 of them */
 #define FILES 20000
 #define TRANSACTIONS 1000
-#define THREADS 512           /* processes x threads x 4 */
+#define THREADS 512 /* processes x threads x 4 */
 #define LOCKS 40000
 #define REGION_OVERHEAD (64u << 20) /* log buffer, locks, lockers, mutexes: measured 58 MiB */
 
@@ -54,7 +55,7 @@ static void route_calls(void)
 {
     (void)db_env_set_func_fsync(os_fsync);
     (void)db_env_set_func_write(os_write);
-    (void)db_env_set_func_pwrite(os_pwrite);
+    (void)db_env_set_func_pwrite(page_guard_pwrite);
     (void)db_env_set_func_ftruncate(os_ftruncate);
 }
 
@@ -105,8 +106,8 @@ static int configure(DB_ENV *db, const struct env_options *options)
     return result;
 }
 
-/* The old regions are worthless for a recovery, and a file of another size or version in their place
- * would be an error. */
+/* The old regions are worthless for a recovery, and a file of another size or version in their
+ * place would be an error. */
 static void remove_regions(const char *directory)
 {
     DIR *dir = opendir(directory);
@@ -131,7 +132,11 @@ struct env *env_open(const struct env_options *options, struct err *err)
     if (options->recover) {
         remove_regions(options->regions);
         flags |= DB_CREATE | DB_RECOVER;
+        if (page_guard_recover(options->regions, options->path, err) != 0)
+            goto fail;
     }
+    if (page_guard_attach(options->regions, err) != 0)
+        goto fail;
     result = db_env_create(&env->db, 0);
     if (!result)
         result = configure(env->db, options);
@@ -143,6 +148,7 @@ struct env *env_open(const struct env_options *options, struct err *err)
 fail:
     if (env && env->db)
         (void)env->db->close(env->db, 0);
+    page_guard_detach();
     if (env)
         free(env->path);
     free(env);
@@ -154,6 +160,7 @@ int env_close(struct env *env)
     if (!env)
         return 0;
     int result = env->db->close(env->db, 0);
+    page_guard_detach();
     free(env->path);
     free(env);
     return result;

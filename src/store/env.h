@@ -2,8 +2,8 @@
  * env - the Berkeley DB environment: transactions, write-ahead log, cache, recovery.
  *
  * The region files lie in a directory of their own (on tmpfs), the databases under `path`, the log
- * under `path`/log. Every process opens the environment after its fork; only the keeper opens it with
- * recovery, while no other process has it open.
+ * under `path`/log. Every process opens the environment after its fork; only the keeper opens it
+ * with recovery, while no other process has it open.
  *
  * Berkeley DB return values pass through unchanged as `int`: 0, an errno, or a negative DB_ code.
  */
@@ -16,15 +16,15 @@
 
 #include "core/err.h"
 
-#define ENV_MAX_RECORDS 2000            /* records one transaction may write */
-#define ENV_MAX_BYTES (64u << 20)       /* and bytes, but for a single larger message */
-#define ENV_PAGE_SIZE (32u << 10)       /* of the queues' databases */
+#define ENV_MAX_RECORDS 2000      /* records one transaction may write */
+#define ENV_MAX_BYTES (64u << 20) /* and bytes, but for a single larger message */
+#define ENV_PAGE_SIZE (16u << 10) /* of the queues' databases */
 
 struct env_options {
-    const char *path;     /* store.path */
-    const char *regions;  /* directory of the region files */
-    uint64_t cache_size;  /* bytes */
-    bool recover;         /* make the regions anew and recover; the caller is alone */
+    const char *path;    /* store.path */
+    const char *regions; /* directory of the region files */
+    uint64_t cache_size; /* bytes */
+    bool recover;        /* make the regions anew and recover; the caller is alone */
 };
 
 struct env {
@@ -58,7 +58,8 @@ int env_commit(DB_TXN *txn, enum env_commit how) __attribute__((warn_unused_resu
 /* On disk after it returned 0: every transaction committed before it was called. */
 int env_flush(struct env *env) __attribute__((warn_unused_result));
 
-/* A checkpoint when `bytes` of log were written or `minutes` passed since the last one; 0, 0: always. */
+/* A checkpoint when `bytes` of log were written or `minutes` passed since the last one; 0, 0:
+ * always. */
 int env_checkpoint(struct env *env, uint64_t bytes, bool force) __attribute__((warn_unused_result));
 
 /* Finds what a dead process left; 0 when the environment is fine. */

@@ -160,7 +160,9 @@ void queue_db_cursor_close(DBC *cursor)
 int queue_db_seek(DBC *cursor, struct str from, uint8_t key[RECORD_MESSAGE_KEY_SIZE])
 {
     uint8_t found[RECORD_KEY_MAX];
-    DBT key_dbt = {.data = found, .size = (u_int32_t)from.size, .ulen = sizeof(found),
+    DBT key_dbt = {.data = found,
+                   .size = (u_int32_t)from.size,
+                   .ulen = sizeof(found),
                    .flags = DB_DBT_USERMEM};
     DBT value = {.flags = DB_DBT_USERMEM | DB_DBT_PARTIAL}; /* none of it */
     memcpy(found, from.data, from.size);
@@ -176,7 +178,9 @@ int queue_db_read_first(DBC *cursor, struct str from, uint8_t *key, size_t *key_
                         struct buf *value)
 {
     for (size_t want = 4096;;) {
-        DBT key_dbt = {.data = key, .size = (u_int32_t)from.size, .ulen = RECORD_KEY_MAX,
+        DBT key_dbt = {.data = key,
+                       .size = (u_int32_t)from.size,
+                       .ulen = RECORD_KEY_MAX,
                        .flags = DB_DBT_USERMEM};
         DBT value_dbt = {.flags = DB_DBT_USERMEM};
         memcpy(key, from.data, from.size);
@@ -203,7 +207,9 @@ int queue_db_bulk_read(DBC *cursor, struct queue_db_bulk *bulk, struct str from,
         wanted = BULK_START;
     wanted = (wanted + BULK_UNIT - 1) / BULK_UNIT * BULK_UNIT;
     for (;;) {
-        DBT key = {.data = key_bytes, .size = (u_int32_t)from.size, .ulen = sizeof(key_bytes),
+        DBT key = {.data = key_bytes,
+                   .size = (u_int32_t)from.size,
+                   .ulen = sizeof(key_bytes),
                    .flags = DB_DBT_USERMEM};
         memcpy(key_bytes, from.data, from.size);
         if (!bulk_grow(bulk, wanted))

@@ -33,8 +33,8 @@ void queue_db_cache_init(struct queue_db_cache *cache, struct env *env, unsigned
 /* Closes all handles. No transaction or cursor may be open. */
 void queue_db_cache_close(struct queue_db_cache *cache);
 
-/* Opens queues/<id>.db into *slot when it is NULL, and marks it as used just now. Without `create` a
- * missing file is ENOENT. */
+/* Opens queues/<id>.db into *slot when it is NULL, and marks it as used just now. Without `create`
+ * a missing file is ENOENT. */
 int queue_db_open(struct queue_db_cache *cache, struct queue_db **slot, uint64_t id, bool create)
     __attribute__((warn_unused_result));
 /* Closes *slot and sets it to NULL; no harm when it is NULL. */
@@ -54,9 +54,9 @@ int queue_db_get(struct queue_db *queue, DB_TXN *txn, struct str key, struct buf
 
 /* Up to a buffer full of consecutive records. */
 struct queue_db_bulk {
-    uint8_t *data;   /* owned */
+    uint8_t *data; /* owned */
     u_int32_t size;
-    void *position;  /* of Berkeley DB's iterator */
+    void *position; /* of Berkeley DB's iterator */
     DBT dbt;
 };
 
@@ -67,7 +67,8 @@ void queue_db_bulk_free(struct queue_db_bulk *bulk);
 int queue_db_cursor(struct queue_db *queue, DBC **cursor) __attribute__((warn_unused_result));
 void queue_db_cursor_close(DBC *cursor); /* NULL is fine */
 
-/* Copies the first key >= `from` (a message's) to `key`; DB_NOTFOUND when there is none of that size. */
+/* Copies the first key >= `from` (a message's) to `key`; DB_NOTFOUND when there is none of that
+ * size. */
 int queue_db_seek(DBC *cursor, struct str from, uint8_t key[RECORD_MESSAGE_KEY_SIZE])
     __attribute__((warn_unused_result));
 
@@ -86,8 +87,8 @@ bool queue_db_bulk_next(struct queue_db_bulk *bulk, struct str *key, struct str 
 
 /* --- the keeper's side ----------------------------------------------------------------------- */
 
-/* Removes the file in a transaction that does not wait: env_is_conflict() when somebody has it open.
- * ENOENT is success. */
+/* Removes the file in a transaction that does not wait: env_is_conflict() when somebody has it
+ * open. ENOENT is success. */
 int queue_db_remove(struct env *env, uint64_t id) __attribute__((warn_unused_result));
 
 /* Gives back free pages at the end of the file; at most `pages` are looked at, *more tells whether

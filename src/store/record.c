@@ -1,6 +1,7 @@
 #include "store/record.h"
 
-void record_message_header(uint8_t header[RECORD_MESSAGE_HEADER], const struct record_message *message)
+void record_message_header(uint8_t header[RECORD_MESSAGE_HEADER],
+                           const struct record_message *message)
 {
     header[0] = RECORD_MESSAGE_VERSION;
     header[1] = header[2] = header[3] = 0;

@@ -1,6 +1,6 @@
 /*
- * record - keys and values of a queue's B-tree. All integers big-endian, so that a cursor walks keys
- * in numeric order.
+ * record - keys and values of a queue's B-tree. All integers big-endian, so that a cursor walks
+ * keys in numeric order.
  *
  *   K lane(8)          what a lane is: weight, fairness key, throttle keys
  *   L seq(8)           a delivery batch: when its leases expire, and their positions
@@ -11,8 +11,9 @@
  * Numbers: lane and seq are epoch(24 bits).counter(40 bits); the epoch is the catalog's.
  *
  * To change a value's layout: raise its version byte, keep the reader of the old version, and write
- * the new one; a value is rewritten when its message moves (retry, expiry). A change that old programs
- * must not misread raises CATALOG_VERSION as well. To change a key's layout, take another tag.
+ * the new one; a value is rewritten when its message moves (retry, expiry). A change that old
+ * programs must not misread raises CATALOG_VERSION as well. To change a key's layout, take another
+ * tag.
  */
 #ifndef FILAD_STORE_RECORD_H
 #define FILAD_STORE_RECORD_H
@@ -61,7 +62,8 @@ static inline void record_message_key(uint8_t key[RECORD_MESSAGE_KEY_SIZE], uint
 
 /* --- a message -------------------------------------------------------------------------------
  * Version 1, RECORD_MESSAGE_HEADER bytes, then the body up to the end of the value:
- *   u8 version, u8 flags (0), u16 zero, u32 attempt, u32 weight, u32 zero, u64 enqueued_ms, id(16) */
+ *   u8 version, u8 flags (0), u16 zero, u32 attempt, u32 weight, u32 zero, u64 enqueued_ms, id(16)
+ */
 
 #define RECORD_MESSAGE_VERSION 1
 #define RECORD_MESSAGE_HEADER 40
@@ -75,7 +77,8 @@ struct record_message {
 };
 
 /* Writes the header; the body is the caller's matter. */
-void record_message_header(uint8_t header[RECORD_MESSAGE_HEADER], const struct record_message *message);
+void record_message_header(uint8_t header[RECORD_MESSAGE_HEADER],
+                           const struct record_message *message);
 /* False when the value is no message of a version known here. `body` points into `value`. */
 bool record_message_parse(struct str value, struct record_message *message);
 /* Patches the attempt of a whole value in place. */
@@ -117,7 +120,8 @@ struct record_leases {
     const uint8_t *positions;
 };
 
-void record_leases_header(uint8_t header[RECORD_LEASES_HEADER], uint16_t count, uint64_t expires_ms);
+void record_leases_header(uint8_t header[RECORD_LEASES_HEADER], uint16_t count,
+                          uint64_t expires_ms);
 bool record_leases_parse(struct str value, struct record_leases *leases);
 void record_leases_position(const struct record_leases *leases, unsigned index, uint64_t *lane,
                             uint64_t *seq);

@@ -1,7 +1,7 @@
 /*
- * space - room on the disk held back so that a full disk is not the end: a ballast file that is given
- * up when acks, leases or a recovery need room, and made again later. The keeper owns it; a worker may
- * release it.
+ * space - room on the disk held back so that a full disk is not the end: a ballast file that is
+ * given up when acks, leases or a recovery need room, and made again later. The keeper owns it; a
+ * worker may release it.
  */
 #ifndef FILAD_STORE_SPACE_H
 #define FILAD_STORE_SPACE_H
@@ -17,11 +17,12 @@ uint64_t space_reserve(uint64_t setting, uint64_t checkpoint_bytes);
 /* Gives the ballast's room to others. No harm when there is none. */
 void space_release(const char *store_path);
 
-/* Makes the ballast whole when the disk has room for it and as much again; false when it has not. */
+/* Makes the ballast whole when the disk has room for it and as much again; false when it has not.
+ */
 bool space_restore(const char *store_path, uint64_t reserve);
 
-/* True when new data should be refused: the ballast is not whole, or less than an eighth of it is free
- * besides. */
+/* True when new data should be refused: the ballast is not whole, or less than an eighth of it is
+ * free besides. */
 bool space_is_low(const char *store_path, uint64_t reserve);
 
 #endif

@@ -103,7 +103,8 @@ struct operation *pipeline_take(struct pipeline *pipeline)
     }
     struct operation *first = chain_of(mailbox_take(&pipeline->results));
     for (struct operation *operation = first; operation; operation = operation->next)
-        if (operation->kind != OPERATION_DELIVERY && operation->kind != OPERATION_SUBSCRIPTION_ENDED)
+        if (operation->kind != OPERATION_DELIVERY &&
+            operation->kind != OPERATION_SUBSCRIPTION_ENDED)
             pipeline->outstanding--;
     return first;
 }

@@ -1,12 +1,13 @@
 /*
  * pipeline - a worker's store thread and sync thread, seen from its loop thread.
  *
- * The loop submits the operations of a tick as one chain and gets them back finished: reads at once,
- * writes when their transaction is on disk (design: the commit pipeline). No call here blocks.
+ * The loop submits the operations of a tick as one chain and gets them back finished: reads at
+ * once, writes when their transaction is on disk (design: the commit pipeline). No call here
+ * blocks.
  *
  * The threads can be away: before the first environment is there and during a recovery. Operations
- * submitted meanwhile wait and run when the next environment is up; those that were running when the
- * environment failed come back with FIBP_STORAGE_ERROR, since their fate is unknown.
+ * submitted meanwhile wait and run when the next environment is up; those that were running when
+ * the environment failed come back with FIBP_STORAGE_ERROR, since their fate is unknown.
  */
 #ifndef FILAD_WORKER_PIPELINE_H
 #define FILAD_WORKER_PIPELINE_H
@@ -22,9 +23,9 @@ struct pipeline;
 
 struct pipeline_options {
     struct zone *zone;
-    unsigned slot;            /* of this worker */
+    unsigned slot; /* of this worker */
     const struct conf *conf;
-    const char *regions;      /* directory of the environment's region files, already resolved */
+    const char *regions; /* directory of the environment's region files, already resolved */
 };
 
 struct pipeline *pipeline_create(const struct pipeline_options *options, struct err *err)
@@ -54,8 +55,8 @@ int pipeline_start(struct pipeline *pipeline, uint64_t generation, struct err *e
     __attribute__((warn_unused_result));
 
 enum pipeline_state {
-    PIPELINE_AWAY,     /* no threads */
-    PIPELINE_OPENING,  /* started, the environment is being opened */
+    PIPELINE_AWAY,    /* no threads */
+    PIPELINE_OPENING, /* started, the environment is being opened */
     PIPELINE_RUNNING,
     PIPELINE_STOPPING, /* asked to stop, or failed and on its way out */
     PIPELINE_FAILED,   /* ended by itself: the environment is dead; pipeline_reason tells why */
@@ -65,9 +66,9 @@ enum pipeline_state {
 enum pipeline_state pipeline_state(struct pipeline *pipeline);
 const char *pipeline_reason(const struct pipeline *pipeline);
 
-/* Asks both threads to end after the batch in hand; with `finish`, after everything submitted so far
- * is executed, flushed and given back (a clean stop). The state becomes PIPELINE_AWAY when they have
- * ended and closed the environment. */
+/* Asks both threads to end after the batch in hand; with `finish`, after everything submitted so
+ * far is executed, flushed and given back (a clean stop). The state becomes PIPELINE_AWAY when they
+ * have ended and closed the environment. */
 void pipeline_stop(struct pipeline *pipeline, bool finish);
 
 #endif

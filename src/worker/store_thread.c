@@ -6,8 +6,8 @@
 #include "os/futex.h"
 #include "os/log.h"
 
-#define PULLS 16       /* queues to deliver from before looking for requests again */
-#define HANDLES 1024   /* databases a worker keeps open */
+#define PULLS 16     /* queues to deliver from before looking for requests again */
+#define HANDLES 1024 /* databases a worker keeps open */
 #define SLEEP_MS 1000
 
 static struct zone_slot *slot_of(struct pipeline *pipeline)
@@ -31,7 +31,8 @@ static void emit(void *context, struct operation *operation)
     pipeline_post_result(context, operation);
 }
 
-/* --- coming and going --------------------------------------------------------------------------------- */
+/* --- coming and going
+ * --------------------------------------------------------------------------------- */
 
 static void keep_detached(void *context, struct subscription *subscription)
 {
@@ -109,7 +110,8 @@ static int open_store(struct pipeline *pipeline)
     return 0;
 }
 
-/* The word is set when the environment is in use by others still; without them it does not matter. */
+/* The word is set when the environment is in use by others still; without them it does not matter.
+ */
 static void close_store(struct pipeline *pipeline)
 {
     bool inside = enter(pipeline);
@@ -127,7 +129,9 @@ static void close_store(struct pipeline *pipeline)
         leave(pipeline);
 }
 
-/* --- work -------------------------------------------------------------------------------------------------- */
+/* --- work
+ * --------------------------------------------------------------------------------------------------
+ */
 
 /* Gives back what needs no flush; returns the chain of what does. *count: how many. */
 static struct operation *give_back_reads(struct pipeline *pipeline, struct operation *first,
@@ -168,8 +172,8 @@ static void hand_to_sync(struct pipeline *pipeline, struct operation *first)
 /* One operation and nothing else to do: syncing here saves two wake-ups. */
 static bool sync_here(struct pipeline *pipeline, unsigned count)
 {
-    return count == 1 && mailbox_empty(&pipeline->requests) &&
-           mailbox_empty(&pipeline->flushes) && atomic_load(&pipeline->sync_idle);
+    return count == 1 && mailbox_empty(&pipeline->requests) && mailbox_empty(&pipeline->flushes) &&
+           atomic_load(&pipeline->sync_idle);
 }
 
 static void confirm(struct pipeline *pipeline, struct operation *wrote, unsigned count)

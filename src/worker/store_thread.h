@@ -1,6 +1,6 @@
 /*
- * store_thread - the thread of a worker that makes every call of Berkeley DB and takes every lock of
- * the zone, but for the flushes of the log, which its sync thread asks for.
+ * store_thread - the thread of a worker that makes every call of Berkeley DB and takes every lock
+ * of the zone, but for the flushes of the log, which its sync thread asks for.
  *
  * What the threads of a pipeline share stands here; the loop uses worker/pipeline.h.
  */
@@ -34,15 +34,15 @@ struct pipeline {
     /* store thread, and the loop when there is none */
     struct env *env;
     struct broker *broker;
-    struct operation *unexecuted;    /* chain that the next environment executes first */
-    struct subscription **detached;  /* subscriptions without an environment */
+    struct operation *unexecuted;   /* chain that the next environment executes first */
+    struct subscription **detached; /* subscriptions without an environment */
     size_t detached_count, detached_capacity;
-    struct err failure;              /* text empty: none */
+    struct err failure; /* text empty: none */
 
     /* sync thread */
     struct thread sync_thread;
-    _Atomic uint32_t sync_wake;      /* futex word */
-    _Atomic uint32_t sync_idle;      /* it has nothing in hand */
+    _Atomic uint32_t sync_wake; /* futex word */
+    _Atomic uint32_t sync_idle; /* it has nothing in hand */
     _Atomic bool sync_stop;
     _Atomic bool sync_failed;
 };
@@ -50,8 +50,8 @@ struct pipeline {
 /* Body of the store thread. */
 void store_thread_run(void *pipeline);
 
-/* Body of the sync thread: flushes for all that waits, again and again; ends on sync_stop when nothing
- * waits any more. */
+/* Body of the sync thread: flushes for all that waits, again and again; ends on sync_stop when
+ * nothing waits any more. */
 void sync_thread_run(void *pipeline);
 /* Makes operations that were executed before this call durable and gives them back. */
 void sync_thread_confirm(struct pipeline *pipeline, enum zone_thread thread,

@@ -4,8 +4,8 @@
 
 #define NOT_DURABLE "the store failed before this was on disk"
 
-/* Flushes the log. False when nothing may be confirmed: the flush failed, or the environment was given
- * up by somebody else meanwhile. A failure is final for everybody, since the next flush would
+/* Flushes the log. False when nothing may be confirmed: the flush failed, or the environment was
+ * given up by somebody else meanwhile. A failure is final for everybody, since the next flush would
  * report success over the same lost pages. */
 static bool flush(struct pipeline *pipeline, enum zone_thread thread)
 {

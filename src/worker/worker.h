@@ -1,5 +1,6 @@
 /*
- * worker - the process that accepts clients. Runs in a child of the master until it is told to stop.
+ * worker - the process that accepts clients. Runs in a child of the master until it is told to
+ * stop.
  */
 #ifndef FILAD_WORKER_WORKER_H
 #define FILAD_WORKER_WORKER_H

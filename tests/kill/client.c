@@ -151,8 +151,7 @@ void client_check_overdue(struct client *client)
     unsigned limit_ms = client->shared->options.answer_limit_ms;
     for (unsigned i = 0; i < CLIENT_REQUESTS; i++) {
         struct client_request *request = &client->requests[i];
-        if (request->kind == CLIENT_FREE ||
-            now - request->sent_ns < (uint64_t)limit_ms * 1000000u)
+        if (request->kind == CLIENT_FREE || now - request->sent_ns < (uint64_t)limit_ms * 1000000u)
             continue;
         journal_violation(client->shared->options.journal, VIOLATION_SERVICE,
                           "client %u: no answer on a living connection after %u ms", client->index,

@@ -1,6 +1,6 @@
 /*
- * client - what producers and consumers of the load have in common: a connection that comes and goes,
- * and the requests on it that are not answered yet. Internal to the load.
+ * client - what producers and consumers of the load have in common: a connection that comes and
+ * goes, and the requests on it that are not answered yet. Internal to the load.
  */
 #ifndef FILAD_KILL_CLIENT_H
 #define FILAD_KILL_CLIENT_H
@@ -39,8 +39,8 @@ struct load_shared {
 
 struct client {
     struct load_shared *shared;
-    unsigned index;    /* which producer or consumer: the number in the journal */
-    uint64_t random;   /* state of the generator */
+    unsigned index;  /* which producer or consumer: the number in the journal */
+    uint64_t random; /* state of the generator */
     pthread_t thread;
     bool running;
 

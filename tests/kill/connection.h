@@ -22,8 +22,8 @@ struct connection_ops {
                  struct driver_stats *stats);
 };
 
-/* The first member of each kind's own struct. The daemon's driver alone uses it: a memory broker has
- * connections of another shape. */
+/* The first member of each kind's own struct. The daemon's driver alone uses it: a memory broker
+ * has connections of another shape. */
 struct driver_connection {
     const struct connection_ops *ops;
 };

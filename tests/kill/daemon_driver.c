@@ -70,8 +70,7 @@ static struct driver_connection *daemon_connect(struct driver *driver, struct er
 {
     struct daemon *daemon = (struct daemon *)driver;
     unsigned turn = atomic_fetch_add(&daemon->connections, 1);
-    const char *address =
-        turn / 2 % 2 ? daemon->broker.tcp_address : daemon->broker.unix_address;
+    const char *address = turn / 2 % 2 ? daemon->broker.tcp_address : daemon->broker.unix_address;
     bool library = daemon->client == DAEMON_CLIENT_LIBRARY ||
                    (daemon->client == DAEMON_CLIENT_MIXED && turn % 2);
     return library ? library_connect(address, err) : wire_connect(address, err);

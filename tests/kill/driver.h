@@ -1,7 +1,8 @@
 /*
  * driver - what the kill checker knows of a broker: how to start it, which of its processes can be
- * killed, and connections that enqueue, consume, ack and nack. The real daemon is one driver; brokers
- * in memory, a correct one and several with a fault, prove that the checker sees what it should.
+ * killed, and connections that enqueue, consume, ack and nack. The real daemon is one driver;
+ * brokers in memory, a correct one and several with a fault, prove that the checker sees what it
+ * should.
  *
  * A driver may be used by many threads, a connection by one at a time. Requests are sent without
  * waiting; what comes back is read as events, matched by the request's number.
@@ -98,7 +99,8 @@ struct driver_ops {
     const char *name;
     bool keys; /* the "tenant" header becomes the fairness key */
 
-    /* Starts the broker, again on the same store after its master is gone; returns when it serves. */
+    /* Starts the broker, again on the same store after its master is gone; returns when it serves.
+     */
     int (*start)(struct driver *driver, struct err *err);
     /* A regular stop. 0 when it ended by itself with status 0. */
     int (*stop)(struct driver *driver, struct err *err);

@@ -1,7 +1,7 @@
 /*
- * journal - what the clients of a broker under test saw: which messages they sent, what was confirmed,
- * delivered, acked. Each entry is checked against the promises at once (proof.h); what breaks one is
- * kept as a violation with the history of its message.
+ * journal - what the clients of a broker under test saw: which messages they sent, what was
+ * confirmed, delivered, acked. Each entry is checked against the promises at once (proof.h); what
+ * breaks one is kept as a violation with the history of its message.
  *
  * Thread-safe. Memory is bounded by the number of messages: about 100 bytes each, and the events of
  * those that are not acked or were within the last minute.
@@ -66,8 +66,8 @@ struct journal_ref journal_send(struct journal *journal, uint32_t producer, unsi
 void journal_enqueued(struct journal *journal, struct journal_ref ref, uint8_t code,
                       const struct uuid *id, uint64_t time_ns);
 
-/* A delivery that `client` read at `time_ns`. True, and `ref` set, when it can be acked: it is one of
- * our messages and undamaged. */
+/* A delivery that `client` read at `time_ns`. True, and `ref` set, when it can be acked: it is one
+ * of our messages and undamaged. */
 bool journal_delivered(struct journal *journal, unsigned client,
                        const struct driver_delivery *delivery, uint64_t time_ns,
                        struct journal_ref *ref);
@@ -99,8 +99,8 @@ struct journal_totals {
     uint64_t delivered; /* deliveries read */
     uint64_t redelivered;
     uint64_t acked, nacked;
-    uint64_t ack_doubts; /* acks and nacks without an answer */
-    uint64_t hidden;     /* deliveries that must have happened unseen, by the attempts */
+    uint64_t ack_doubts;     /* acks and nacks without an answer */
+    uint64_t hidden;         /* deliveries that must have happened unseen, by the attempts */
     uint64_t worst_delay_ns; /* from the start of a lease to reading its delivery */
     uint64_t violations[VIOLATIONS];
     uint64_t violation_count;

@@ -172,9 +172,8 @@ static int run_daemon(const struct arguments *arguments)
 static int run_memory(const struct arguments *arguments)
 {
     struct run_result result;
-    struct driver *driver =
-        memory_driver_create(arguments->daemon.workers, memory_fault_find(arguments->memory),
-                             arguments->run.seed);
+    struct driver *driver = memory_driver_create(
+        arguments->daemon.workers, memory_fault_find(arguments->memory), arguments->run.seed);
     int status = run(driver, &arguments->run, &result);
     memory_driver_destroy(driver);
     return status != 0;

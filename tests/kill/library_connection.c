@@ -1,5 +1,5 @@
-/* A connection through libfila. Its answers come on the reader thread and wait in a list; deliveries
- * are received from its consumers. */
+/* A connection through libfila. Its answers come on the reader thread and wait in a list;
+ * deliveries are received from its consumers. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,7 +67,8 @@ static void library_close(struct driver_connection *connection, bool politely)
         fila_consumer_free(library->consumers[i]);
     fila_close(library->client);
     forget_shown(library);
-    LIST_EACH_SAFE(&library->answers, entry) {
+    LIST_EACH_SAFE(&library->answers, entry)
+    {
         list_remove(entry);
         free(CONTAINER_OF(entry, struct answer, link));
     }
@@ -76,8 +77,8 @@ static void library_close(struct driver_connection *connection, bool politely)
     free(library);
 }
 
-static struct answer *answer_create(struct library_connection *library,
-                                    enum driver_event_kind kind, size_t count, uint32_t *request)
+static struct answer *answer_create(struct library_connection *library, enum driver_event_kind kind,
+                                    size_t count, uint32_t *request)
 {
     struct answer *answer = calloc(1, sizeof *answer + count * sizeof answer->results[0]);
     if (!answer)
@@ -118,11 +119,11 @@ static void on_enqueued(void *context, const struct fila_enqueue_result *results
     } else {
         for (size_t i = 0; i < count; i++) {
             struct driver_result *result = &answer->results[i];
-            result->code = results[i].code == FILA_OK ? DRIVER_OK
+            result->code = results[i].code == FILA_OK    ? DRIVER_OK
                            : results[i].server_code >= 0 ? (uint8_t)results[i].server_code
                                                          : JOURNAL_NO_ANSWER;
-            result->has_id = results[i].code == FILA_OK &&
-                             uuid_parse(str_from_c(results[i].id), &result->id);
+            result->has_id =
+                results[i].code == FILA_OK && uuid_parse(str_from_c(results[i].id), &result->id);
         }
     }
     answer_post(answer);
@@ -227,9 +228,9 @@ static int library_settle(struct driver_connection *connection, bool nack,
     }
     struct answer *answer =
         answer_create(library, nack ? DRIVER_NACKED : DRIVER_ACKED, count, request);
-    int status =
-        nack ? fila_nack_many_async(library->client, nacks, count, on_settled, answer, NULL)
-             : fila_ack_many_async(library->client, acks, count, on_settled, answer, NULL);
+    int status = nack
+                     ? fila_nack_many_async(library->client, nacks, count, on_settled, answer, NULL)
+                     : fila_ack_many_async(library->client, acks, count, on_settled, answer, NULL);
     if (status != 0)
         free(answer);
     free(ids);

@@ -30,8 +30,8 @@ static void join(struct client *client)
     client->running = false;
 }
 
-/* Each ordered queue gets a consumer of its own; the others share the rest, each consumer with one or
- * two queues. */
+/* Each ordered queue gets a consumer of its own; the others share the rest, each consumer with one
+ * or two queues. */
 static void assign_queues(struct load *load)
 {
     const struct load_options *options = &load->shared.options;

@@ -1,8 +1,8 @@
 /*
  * load - the clients that work on the broker while its processes are killed: producers with several
- * frames in flight, consumers that ack most, nack some, forget some and leave at random, and a prober
- * that sends one message at a time and measures how long nothing is confirmed. Everything they see
- * goes to the journal.
+ * frames in flight, consumers that ack most, nack some, forget some and leave at random, and a
+ * prober that sends one message at a time and measures how long nothing is confirmed. Everything
+ * they see goes to the journal.
  */
 #ifndef FILAD_KILL_LOAD_H
 #define FILAD_KILL_LOAD_H
@@ -19,11 +19,13 @@ struct load_options {
     const struct journal_queue *queues;
     unsigned queue_count;
     unsigned producers; /* beside the prober; the journal needs producers + 1 */
-    unsigned consumers; /* of the queues that are not ordered; each ordered queue has one of its own */
-    unsigned rate;      /* messages a second of all producers together; 0: no limit */
-    unsigned backlog;   /* producers pause while so many confirmed messages are not acked; 0: never */
+    unsigned
+        consumers; /* of the queues that are not ordered; each ordered queue has one of its own */
+    unsigned rate; /* messages a second of all producers together; 0: no limit */
+    unsigned backlog; /* producers pause while so many confirmed messages are not acked; 0: never */
     unsigned payload_max; /* bytes of most payloads at most; one in 100 is up to 20 KiB */
-    unsigned answer_limit_ms; /* an answer that takes longer on a living connection is a violation */
+    unsigned
+        answer_limit_ms; /* an answer that takes longer on a living connection is a violation */
     uint64_t seed;
 };
 

@@ -63,7 +63,7 @@ struct driver_connection {
     struct memory_broker *broker;
     struct list link;
     struct list events;
-    struct list silenced; /* answers that are never given */
+    struct list silenced;       /* answers that are never given */
     struct memory_event *shown; /* what the last event points to */
     unsigned worker;
     uint32_t next_request;
@@ -117,7 +117,7 @@ static struct memory_message message_copy(const struct memory_message *message)
 static void lists_free(struct list *head)
 {
     LIST_EACH_SAFE(head, entry)
-        message_free(CONTAINER_OF(entry, struct memory_message, link));
+    message_free(CONTAINER_OF(entry, struct memory_message, link));
 }
 
 static struct memory_message *first_of(struct list *head)
@@ -135,7 +135,8 @@ static struct memory_queue *queue_find(struct memory_broker *broker, const char 
 
 static struct memory_message *lease_find(struct memory_queue *queue, const struct uuid *id)
 {
-    LIST_EACH(&queue->leased, entry) {
+    LIST_EACH(&queue->leased, entry)
+    {
         struct memory_message *message = CONTAINER_OF(entry, struct memory_message, link);
         if (uuid_equal(&message->id, id) && !message->forgotten)
             return message;
@@ -146,7 +147,8 @@ static struct memory_message *lease_find(struct memory_queue *queue, const struc
 static void queue_expire(struct memory_broker *broker, struct memory_queue *queue)
 {
     uint64_t now = time_monotonic_ns();
-    LIST_EACH_SAFE(&queue->leased, entry) {
+    LIST_EACH_SAFE(&queue->leased, entry)
+    {
         struct memory_message *message = CONTAINER_OF(entry, struct memory_message, link);
         if (message->expires_ns > now)
             continue;
@@ -177,7 +179,8 @@ static void crash_queue(struct memory_broker *broker, struct memory_queue *queue
             message_free(first);
         break;
     case MEMORY_BREAKS_LEASES:
-        LIST_EACH_SAFE(&queue->leased, entry) {
+        LIST_EACH_SAFE(&queue->leased, entry)
+        {
             CONTAINER_OF(entry, struct memory_message, link)->attempt++;
             list_remove(entry);
             list_append(&queue->ready, entry);
@@ -185,7 +188,7 @@ static void crash_queue(struct memory_broker *broker, struct memory_queue *queue
         break;
     case MEMORY_FORGETS_LEASES:
         LIST_EACH(&queue->leased, entry)
-            CONTAINER_OF(entry, struct memory_message, link)->forgotten = true;
+        CONTAINER_OF(entry, struct memory_message, link)->forgotten = true;
         break;
     case MEMORY_MISCOUNTS:
         queue->drift++;
@@ -265,17 +268,19 @@ static size_t memory_processes(struct driver *driver, struct driver_process *lis
     size_t count = 0;
     pthread_mutex_lock(&broker->mutex);
     for (unsigned i = 0; broker->up && i < broker->workers + 2 && count < room; i++)
-        list[count++] = (struct driver_process){
-            i == 0 ? DRIVER_MASTER : i == 1 ? DRIVER_KEEPER : DRIVER_WORKER, broker->pids[i]};
+        list[count++] = (struct driver_process){i == 0   ? DRIVER_MASTER
+                                                : i == 1 ? DRIVER_KEEPER
+                                                         : DRIVER_WORKER,
+                                                broker->pids[i]};
     pthread_mutex_unlock(&broker->mutex);
     return count;
 }
 
 static void close_connections(struct memory_broker *broker, int worker)
 {
-    LIST_EACH(&broker->connections, entry) {
-        struct driver_connection *connection =
-            CONTAINER_OF(entry, struct driver_connection, link);
+    LIST_EACH(&broker->connections, entry)
+    {
+        struct driver_connection *connection = CONTAINER_OF(entry, struct driver_connection, link);
         if (worker < 0 || connection->worker == (unsigned)worker)
             connection->closed = true;
     }
@@ -340,7 +345,8 @@ static void memory_close(struct driver_connection *connection, bool politely)
     list_remove(&connection->link);
     connection_forget(connection);
     list_splice(&connection->events, &connection->silenced);
-    LIST_EACH_SAFE(&connection->events, entry) {
+    LIST_EACH_SAFE(&connection->events, entry)
+    {
         list_remove(entry);
         free(CONTAINER_OF(entry, struct memory_event, link));
     }
@@ -362,8 +368,8 @@ static struct memory_event *answer(struct driver_connection *connection,
     event->request = *request = ++connection->next_request;
     event->count = count;
     list_init(&event->link);
-    bool silent = broker->fault == MEMORY_FALLS_SILENT && broker->crashed &&
-                  broker_random(broker, 20) == 0;
+    bool silent =
+        broker->fault == MEMORY_FALLS_SILENT && broker->crashed && broker_random(broker, 20) == 0;
     list_append(silent ? &connection->silenced : &connection->events, &event->link);
     pthread_cond_broadcast(&broker->changed);
     return event;
@@ -396,8 +402,7 @@ static int memory_enqueue(struct driver_connection *connection,
     return event ? 0 : -1;
 }
 
-static int memory_consume(struct driver_connection *connection, const char *name,
-                          uint32_t *request)
+static int memory_consume(struct driver_connection *connection, const char *name, uint32_t *request)
 {
     struct memory_broker *broker = connection->broker;
     pthread_mutex_lock(&broker->mutex);
@@ -562,7 +567,7 @@ static uint64_t list_length(const struct list *head)
 {
     uint64_t length = 0;
     LIST_EACH(head, entry)
-        length++;
+    length++;
     return length;
 }
 

@@ -27,16 +27,16 @@ struct message_event {
 };
 
 enum message_state {
-    MESSAGE_SENT,      /* not answered: it may exist or not, for ever or for a moment */
+    MESSAGE_SENT, /* not answered: it may exist or not, for ever or for a moment */
     MESSAGE_CONFIRMED,
-    MESSAGE_DOUBT,     /* the answer never came or said that the fate is unknown */
-    MESSAGE_REFUSED,   /* the answer said that it was not taken */
+    MESSAGE_DOUBT,   /* the answer never came or said that the fate is unknown */
+    MESSAGE_REFUSED, /* the answer said that it was not taken */
 };
 
 struct message {
     uint64_t sent_ns;
-    uint64_t confirmed_ns; /* 0: not confirmed */
-    uint64_t acked_ns;     /* when the first successful answer to an ack was read; 0: none */
+    uint64_t confirmed_ns;        /* 0: not confirmed */
+    uint64_t acked_ns;            /* when the first successful answer to an ack was read; 0: none */
     struct message_event *events; /* owned, in the order of recording */
     struct uuid id;
     uint32_t connection; /* which one of the producer's connections sent it */

@@ -13,7 +13,8 @@
 
 #define PAYLOAD_SIZE_MIN 32u
 
-/* Replaces what is in `buf` by the payload of this message, of `size` bytes (at least the minimum). */
+/* Replaces what is in `buf` by the payload of this message, of `size` bytes (at least the minimum).
+ */
 void payload_make(struct buf *buf, uint32_t producer, uint32_t sequence, uint32_t size);
 
 /* False when a single bit is not as payload_make wrote it. */

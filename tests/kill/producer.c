@@ -44,8 +44,8 @@ static void frame_parts_fill(struct client *client, struct frame_parts *parts, u
                              unsigned queue, struct client_request *request)
 {
     unsigned key = client_random(client, JOURNAL_KEYS);
-    struct journal_ref ref = journal_send(client->shared->options.journal, client->index, queue, key,
-                                          client->connection_number);
+    struct journal_ref ref = journal_send(client->shared->options.journal, client->index, queue,
+                                          key, client->connection_number);
     request->refs[item] = ref;
     payload_make(&parts->payloads[item], ref.producer, ref.sequence, payload_size(client));
     snprintf(parts->keys[item], sizeof parts->keys[item], "p%u-%u", ref.producer, key);
@@ -163,8 +163,7 @@ void *prober_main(void *argument)
         if (!client_connected(client))
             continue;
         send_frame(client, parts, 1);
-        while (client->connection && client_open(client) &&
-               !atomic_load(&shared->stop_producers)) {
+        while (client->connection && client_open(client) && !atomic_load(&shared->stop_producers)) {
             struct driver_event event;
             shared->options.driver->ops->next(client->connection, 50, &event);
             bool good = event.kind == DRIVER_ENQUEUED && event.count == 1 &&

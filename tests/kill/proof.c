@@ -117,8 +117,7 @@ const char *proof_acked(const struct message *message)
         return NULL;
     for (unsigned i = 0; i < message->event_count; i++) {
         const struct message_event *event = &message->events[i];
-        if (event->kind == EVENT_DELIVERED &&
-            event->other_ns > message->acked_ns + PROOF_GRAIN_NS)
+        if (event->kind == EVENT_DELIVERED && event->other_ns > message->acked_ns + PROOF_GRAIN_NS)
             return "delivered again after its ack was confirmed";
         if (event->kind == EVENT_ACK && event->code == DRIVER_OK &&
             event->time_ns > message->acked_ns)

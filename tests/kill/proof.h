@@ -2,8 +2,8 @@
  * proof - the promises of a broker as checks on the history of one message. Each returns NULL or a
  * static text that says what is wrong; pure functions, no locking.
  *
- * Lease times travel in whole milliseconds, so comparisons with them allow PROOF_GRAIN_NS; there is no
- * other tolerance.
+ * Lease times travel in whole milliseconds, so comparisons with them allow PROOF_GRAIN_NS; there is
+ * no other tolerance.
  */
 #ifndef FILAD_KILL_PROOF_H
 #define FILAD_KILL_PROOF_H
@@ -28,7 +28,8 @@ uint32_t proof_hidden(const struct message *message, unsigned index);
 /* No lease begins after an ack was confirmed. */
 const char *proof_acked(const struct message *message);
 
-/* The ack or nack at `index` was answered with "not found" although its lease must have been valid. */
+/* The ack or nack at `index` was answered with "not found" although its lease must have been valid.
+ */
 const char *proof_refused(const struct message *message, unsigned index, uint64_t visibility_ns);
 
 /* What must be true of the broker's store: the message is in it, may be in it, or is not. */

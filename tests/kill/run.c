@@ -97,11 +97,11 @@ static void make_queues(struct run *run)
     unsigned span = run->options->visibility_max_ms - run->options->visibility_min_ms;
     for (unsigned q = 0; q < run->options->queues; q++) {
         snprintf(run->names[q], sizeof run->names[q], "kill-%u", q);
-        run->queues[q] = (struct journal_queue){
-            .name = run->names[q],
-            .visibility_ms =
-                run->options->visibility_min_ms + (span ? run_random(run, span + 1) : 0),
-            .ordered = q % 2 == 0};
+        run->queues[q] =
+            (struct journal_queue){.name = run->names[q],
+                                   .visibility_ms = run->options->visibility_min_ms +
+                                                    (span ? run_random(run, span + 1) : 0),
+                                   .ordered = q % 2 == 0};
     }
 }
 
@@ -310,8 +310,8 @@ static bool depth_is_right(const struct rest *rest, const struct journal_bounds 
            rest->in_flight <= rest->depth && rest->consumers == 0;
 }
 
-/* With no client there, the depth of each queue must be what the journal says. A count that is still
- * being completed after a crash gets some time. */
+/* With no client there, the depth of each queue must be what the journal says. A count that is
+ * still being completed after a crash gets some time. */
 static void check_depths(struct run *run)
 {
     struct journal_bounds bounds[RUN_QUEUES_MAX];
@@ -348,7 +348,8 @@ static bool all_empty(const struct run *run, const struct rest *rests)
     return true;
 }
 
-/* Consumes everything, until all queues are empty and stay so for the longest visibility timeout. */
+/* Consumes everything, until all queues are empty and stay so for the longest visibility timeout.
+ */
 static void drain(struct run *run)
 {
     const struct run_options *options = run->options;
@@ -397,8 +398,8 @@ static void print_table(const struct run *run)
                 seconds(row->outage_worst_ns));
     }
     fprintf(out,
-            "sent %" PRIu64 ", confirmed %" PRIu64 ", without an answer %" PRIu64 ", refused %" PRIu64
-            "\ndelivered %" PRIu64 ", again %" PRIu64 ", unseen %" PRIu64
+            "sent %" PRIu64 ", confirmed %" PRIu64 ", without an answer %" PRIu64
+            ", refused %" PRIu64 "\ndelivered %" PRIu64 ", again %" PRIu64 ", unseen %" PRIu64
             ", slowest delivery %.3f s\nacked %" PRIu64 ", nacked %" PRIu64
             ", acks without an answer %" PRIu64 "\n",
             totals->sent, totals->confirmed, totals->doubtful, totals->refused, totals->delivered,
@@ -411,8 +412,9 @@ static void print_result(const struct run *run)
     FILE *out = run->options->out;
     const struct journal_totals *totals = &run->result->totals;
     print_table(run);
-    fprintf(out, "%u kills in %.0f s, %" PRIu64 " messages confirmed, %" PRIu64 " delivered, %" PRIu64
-                 " acked: ",
+    fprintf(out,
+            "%u kills in %.0f s, %" PRIu64 " messages confirmed, %" PRIu64 " delivered, %" PRIu64
+            " acked: ",
             run->result->kills, seconds(run->result->seconds_ns), totals->confirmed,
             totals->delivered, totals->acked);
     if (totals->violation_count == 0) {

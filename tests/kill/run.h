@@ -1,6 +1,6 @@
 /*
- * run - one run of the kill checker: starts a broker, puts load on it, kills its processes at random
- * moments, then lets everything come to rest and proves what was promised.
+ * run - one run of the kill checker: starts a broker, puts load on it, kills its processes at
+ * random moments, then lets everything come to rest and proves what was promised.
  */
 #ifndef FILAD_KILL_RUN_H
 #define FILAD_KILL_RUN_H
@@ -27,7 +27,7 @@ struct run_options {
     unsigned answer_limit_ms;
     unsigned count_limit_ms; /* depths must be right so long after the last client left */
     unsigned drain_limit_ms; /* all queues must be empty so long after that */
-    unsigned calm_ms; /* they must stay empty for the longest visibility timeout and this */
+    unsigned calm_ms;        /* they must stay empty for the longest visibility timeout and this */
     bool verbose;
     FILE *out;
 };

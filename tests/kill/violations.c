@@ -106,8 +106,8 @@ static void print_message(const struct violations *violations, struct buf *text,
         uuid_format(&message->id, id);
         id[UUID_TEXT_SIZE] = '\0';
     }
-    buf_printf(text, "    queue %s, visibility timeout %" PRIu32 " ms, key %u, id %s\n", queue->name,
-               queue->visibility_ms, message->key, (char *)id);
+    buf_printf(text, "    queue %s, visibility timeout %" PRIu32 " ms, key %u, id %s\n",
+               queue->name, queue->visibility_ms, message->key, (char *)id);
     buf_printf(text, "    %10.4f  sent on connection %" PRIu32 ", %s",
                seconds(violations, message->sent_ns), message->connection, states[message->state]);
     if (message->confirmed_ns)
@@ -122,8 +122,7 @@ static void print_message(const struct violations *violations, struct buf *text,
 }
 
 void violations_add_message(struct violations *violations, enum violation kind,
-                            struct journal_ref ref, const struct message *message,
-                            const char *what)
+                            struct journal_ref ref, const struct message *message, const char *what)
 {
     struct buf *text = violations_slot(violations, kind);
     if (!text)

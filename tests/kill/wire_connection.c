@@ -83,8 +83,8 @@ static int wire_settle(struct driver_connection *connection, bool nack,
     struct buf buf;
     buf_init(&buf, 0);
     *request = peer_next_request(wire->peer);
-    size_t start = framed_client_batch_begin(&buf, nack ? OPCODE_NACK : OPCODE_ACK, *request,
-                                             (uint32_t)count);
+    size_t start =
+        framed_client_batch_begin(&buf, nack ? OPCODE_NACK : OPCODE_ACK, *request, (uint32_t)count);
     for (size_t i = 0; i < count; i++) {
         uint8_t id[UUID_TEXT_SIZE];
         uuid_format(&handles[i].id, id);

@@ -167,8 +167,7 @@ static void test_stalled_consumer(void **state)
     MUST(f, peer_create_queue(stalled, "side", 120000, &f->err));
     MUST(f, peer_consume(stalled, "stall", &subscription, &f->err));
     for (unsigned i = 0; i < 50; i++)
-        messages[i] =
-            (struct peer_message){.queue = "stall", .payload = str_of(payload, SIZE)};
+        messages[i] = (struct peer_message){.queue = "stall", .payload = str_of(payload, SIZE)};
     for (unsigned i = 0; i < COUNT / 50; i++) {
         MUST(f, peer_enqueue_send(other, messages, 50, &requests[i], &f->err));
         MUST_GIVE(f, 1, peer_answer(other, requests[i], PEER_PATIENCE_MS, &frame, &f->err));
@@ -205,8 +204,7 @@ static void test_unsent_messages_return_at_once(void **state)
     memset(payload, 'p', SIZE);
     MUST(f, peer_create_queue(admin, "unsent", 120000, &f->err));
     for (unsigned i = 0; i < 10; i++)
-        messages[i] =
-            (struct peer_message){.queue = "unsent", .payload = str_of(payload, SIZE)};
+        messages[i] = (struct peer_message){.queue = "unsent", .payload = str_of(payload, SIZE)};
     for (unsigned i = 0; i < COUNT / 10; i++) {
         MUST(f, peer_enqueue_send(admin, messages, 10, &request, &f->err));
         MUST_GIVE(f, 1, peer_answer(admin, request, PEER_PATIENCE_MS, &frame, &f->err));

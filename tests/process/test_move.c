@@ -34,18 +34,22 @@ static void join_store(struct actor *actor)
 {
     struct fixture *fixture = actor->fixture;
     struct err err = {0};
-    struct env_options options = {.path = fixture->path, .regions = fixture->regions,
-                                  .cache_size = 16u << 20};
+    struct env_options options = {
+        .path = fixture->path, .regions = fixture->regions, .cache_size = 16u << 20};
     fixture->env = env_open(&options, &err);
     if (!fixture->env)
         fail_msg("%s", err.text);
-    struct broker_options broker_options = {.zone = fixture->zone, .slot = actor->number + 1,
+    struct broker_options broker_options = {.zone = fixture->zone,
+                                            .slot = actor->number + 1,
                                             .thread = ZONE_STORE_THREAD,
                                             .generation = atomic_load(&fixture->zone->generation),
-                                            .env = fixture->env, .handles = 4,
+                                            .env = fixture->env,
+                                            .handles = 4,
                                             .visibility_timeout_ms = LEASE_MS,
-                                            .max_unacked = 1000, .commit = ENV_COMMIT_MEMORY,
-                                            .emit = fixture_emit, .context = fixture};
+                                            .max_unacked = 1000,
+                                            .commit = ENV_COMMIT_MEMORY,
+                                            .emit = fixture_emit,
+                                            .context = fixture};
     fixture->broker = broker_open(&broker_options, &err);
     if (!fixture->broker)
         fail_msg("%s", err.text);
@@ -184,7 +188,8 @@ static void moves_in_both_directions_keep_the_sum(void **state)
     struct operation_queue_row dead = fixture_stats(fixture, "a.dlq");
     assert_int_equal(live.depth + dead.depth, MESSAGES);
 
-    /* What the zone says is what the store holds: built anew, the same messages come out once each. */
+    /* What the zone says is what the store holds: built anew, the same messages come out once each.
+     */
     struct subscription subscriptions[2];
     static struct delivered got[2 * MESSAGES];
     bool seen[MESSAGES] = {false};
@@ -195,8 +200,8 @@ static void moves_in_both_directions_keep_the_sum(void **state)
     uint64_t when = 0;
     do {
         bool more = true;
-        assert_int_equal(
-            scheduler_timer_next(fixture->broker->scheduler, later_ms, &queue, &when), LOCK_HELD);
+        assert_int_equal(scheduler_timer_next(fixture->broker->scheduler, later_ms, &queue, &when),
+                         LOCK_HELD);
         while (queue && more)
             assert_int_equal(broker_expire(fixture->broker, queue, later_ms, &more), 0);
     } while (queue);

@@ -292,8 +292,8 @@ int main(void)
         WITH_BROKER(test_stats),
         WITH_BROKER(test_list),
         WITH_BROKER(test_command_line),
-        cmocka_unit_test_setup_teardown(test_delete_with_handles_and_consumers,
-                                        setup_three_workers, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_delete_with_handles_and_consumers, setup_three_workers,
+                                        fixture_teardown),
         WITH_BROKER(test_deleted_queue_stays_deleted_after_a_crash),
         WITH_BROKER(test_created_queue_survives_a_crash),
     };

@@ -1,5 +1,5 @@
-/* The framed dialect against the daemon: handshake, errors that leave the connection open and errors
- * that do not, and the answers of each operation. */
+/* The framed dialect against the daemon: handshake, errors that leave the connection open and
+ * errors that do not, and the answers of each operation. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -136,7 +136,8 @@ static void test_malformed_body_keeps_the_connection(void **state)
 {
     struct fixture *f = *state;
     struct peer *peer = fixture_peer(f);
-    /* A million items in ten bytes; a queue name that runs past the end; a name that is not UTF-8. */
+    /* A million items in ten bytes; a queue name that runs past the end; a name that is not UTF-8.
+     */
     send_frame(f, peer, OPCODE_ENQUEUE, 0, 1, "\0\17\102\100\0\0\0\0\0\0", 10);
     expect_error(f, peer, 1, FIBP_INVALID_FRAME);
     send_frame(f, peer, OPCODE_CONSUME, 0, 2, "\0\20q", 3);

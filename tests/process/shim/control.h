@@ -1,6 +1,6 @@
 /*
- * control - what a test tells the fault shim, and what the shim reports: a file that the test and all
- * processes of the broker map. A file of zeros asks for nothing.
+ * control - what a test tells the fault shim, and what the shim reports: a file that the test and
+ * all processes of the broker map. A file of zeros asks for nothing.
  *
  * "Files of the store" are those below $FILAD_SHIM_STORE.
  */
@@ -16,8 +16,8 @@ struct shim_control {
     _Atomic uint32_t sync_waiting;  /* how many wait there */
     _Atomic uint32_t sync_failures; /* so many more fail with EIO */
     _Atomic uint32_t syncs_failed;
-    _Atomic uint32_t sync_stop;     /* non-zero: the next process that syncs stops itself inside */
-    _Atomic int32_t stopped_pid;    /* that one; never the one in stop_not */
+    _Atomic uint32_t sync_stop;  /* non-zero: the next process that syncs stops itself inside */
+    _Atomic int32_t stopped_pid; /* that one; never the one in stop_not */
     _Atomic int32_t stop_not;
 
     /* A disk of limited size, for files of the store. */

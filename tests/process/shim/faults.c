@@ -1,9 +1,10 @@
 /*
- * faults - preloaded into filad: fails or delays syncs, makes the disk full, moves the wall clock, as
- * the control file says.
+ * faults - preloaded into filad: fails or delays syncs, makes the disk full, moves the wall clock,
+ * as the control file says.
  *
  * The disk is counted by the sizes of files: writing beyond the end takes space, fallocate does,
- * truncating and unlinking give it back. Writing inside a file always works, as it does on most disks.
+ * truncating and unlinking give it back. Writing inside a file always works, as it does on most
+ * disks.
  */
 #include <dlfcn.h>
 #include <errno.h>

@@ -33,8 +33,7 @@ bool wait_until(bool (*condition)(void *context), void *context, unsigned timeou
 
 static int free_port(struct err *err)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), port = -1;
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 ||
@@ -85,7 +84,7 @@ int broker_write_conf(struct broker *broker, const char *extra, struct err *err)
             "worker_processes: %u\n"
             "daemon: false\n"
             "pid_file: %s\n"
-            "error_log: {path: %s, level: debug}\n"
+            "error_log: {path: %s, level: info}\n"
             "worker_shutdown_timeout: 5s\n"
             "listen:\n"
             "  - address: %s\n"
@@ -94,14 +93,14 @@ int broker_write_conf(struct broker *broker, const char *extra, struct err *err)
             "  path: %s\n"
             "  regions: %s\n"
             "  cache_size: 32m\n"
-            "  reserve: 16m\n"
+            "  reserve: %s\n"
             "%s"
             "shared_memory: %s\n"
             "header_key: {fairness: tenant, weight: weight}\n"
             "%s%s",
             options->workers ? options->workers : 2, broker->pid_file, broker->log,
             broker->unix_address, broker->tcp_address, broker->store, broker->regions,
-            options->store ? options->store : "",
+            options->reserve ? options->reserve : "16m", options->store ? options->store : "",
             options->shared_memory ? options->shared_memory : "256m",
             options->extra ? options->extra : "", extra ? extra : "");
     if (fclose(file) != 0)
@@ -245,9 +244,9 @@ int broker_wait_ready(struct broker *broker, unsigned timeout_ms, struct err *er
         if (code >= 0 && code != FIBP_STORAGE_ERROR)
             return 0;
         if (!broker_running(broker)) {
-            err_set(err, 0, "filad ended with %s %d", WIFEXITED(broker->status) ? "status" : "signal",
-                    WIFEXITED(broker->status) ? WEXITSTATUS(broker->status)
-                                              : WTERMSIG(broker->status));
+            err_set(
+                err, 0, "filad ended with %s %d", WIFEXITED(broker->status) ? "status" : "signal",
+                WIFEXITED(broker->status) ? WEXITSTATUS(broker->status) : WTERMSIG(broker->status));
             return explain(broker, err);
         }
         if (time_monotonic_ns() > end_ns) {
@@ -271,8 +270,7 @@ static bool nobody_left(void *context)
 {
     struct broker *broker = context;
     struct broker_process list[BROKER_PROCESSES_MAX];
-    return !broker_running(broker) &&
-           broker_processes(broker, list, BROKER_PROCESSES_MAX) == 0;
+    return !broker_running(broker) && broker_processes(broker, list, BROKER_PROCESSES_MAX) == 0;
 }
 
 int broker_wait_end(struct broker *broker, unsigned timeout_ms, struct err *err)

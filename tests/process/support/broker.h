@@ -1,9 +1,9 @@
 /*
- * broker - a real filad on a temporary store, for tests: started from a configuration made here, its
- * output drained to a file, its processes found and killed, everything removed at the end.
+ * broker - a real filad on a temporary store, for tests: started from a configuration made here,
+ * its output drained to a file, its processes found and killed, everything removed at the end.
  *
- * As root the workers run as nobody:nogroup, so that dropping privileges is exercised. The program is
- * $FILAD, else objs/filad below $FILAD_OBJS or the working directory.
+ * As root the workers run as nobody:nogroup, so that dropping privileges is exercised. The program
+ * is $FILAD, else objs/filad below $FILAD_OBJS or the working directory.
  */
 #ifndef FILAD_TESTS_BROKER_H
 #define FILAD_TESTS_BROKER_H
@@ -37,6 +37,7 @@ struct broker_options {
     const char *store;         /* lines for the section store, indented by two blanks */
     const char *shim;          /* a shim to preload: the NAME of shim/NAME.c */
     const char *regions;       /* instead of a directory on /dev/shm */
+    const char *reserve;       /* store.reserve; NULL: 16m */
     const char *shared_memory; /* NULL: 256m */
 };
 
@@ -45,7 +46,7 @@ struct broker {
     char filad[BROKER_PATH_SIZE], fila[BROKER_PATH_SIZE];
     char directory[BROKER_PATH_SIZE];
     char conf[BROKER_PATH_SIZE], pid_file[BROKER_PATH_SIZE], log[BROKER_PATH_SIZE];
-    char output[BROKER_PATH_SIZE];  /* what the processes print */
+    char output[BROKER_PATH_SIZE]; /* what the processes print */
     char store[BROKER_PATH_SIZE], regions[BROKER_PATH_SIZE];
     char control[BROKER_PATH_SIZE]; /* the file behind `shim` */
     struct shim_control *shim;      /* what the preloaded shim does and did */
@@ -88,7 +89,8 @@ void broker_kill(struct broker *broker, const struct broker_process *victims, si
 void broker_kill_all(struct broker *broker);
 
 /* Runs filad or fila (chosen by `program`) with arguments ended by NULL; what it printed (standard
- * output and error together) goes to `output`, cut to `size`. The exit status; -1: killed or not run. */
+ * output and error together) goes to `output`, cut to `size`. The exit status; -1: killed or not
+ * run. */
 int broker_run(struct broker *broker, const char *program, const char *const *arguments,
                char *output, size_t size);
 

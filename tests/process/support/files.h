@@ -12,8 +12,8 @@
 
 #define FILES_PATH_SIZE 256
 
-/* A new directory, mode 0755, below `parent` (NULL: $TMPDIR, else /tmp). As root its parents are such
- * that any user may pass: else /tmp is taken. */
+/* A new directory, mode 0755, below `parent` (NULL: $TMPDIR, else /tmp). As root its parents are
+ * such that any user may pass: else /tmp is taken. */
 int files_make_directory(char path[FILES_PATH_SIZE], const char *parent, struct err *err);
 
 /* Removes a file or a directory with everything in it; nothing happens when there is none. */

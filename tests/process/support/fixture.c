@@ -74,8 +74,8 @@ void fixture_expect(struct fixture *fixture, int code, int expected, const char 
 
 struct peer *fixture_peer(struct fixture *fixture)
 {
-    const char *address = fixture->peer_count % 2 ? fixture->broker.tcp_address
-                                                  : fixture->broker.unix_address;
+    const char *address =
+        fixture->peer_count % 2 ? fixture->broker.tcp_address : fixture->broker.unix_address;
     if (fixture->peer_count == FIXTURE_PEERS)
         fail_msg("too many connections for one test");
     struct peer *peer = peer_open(address, &fixture->err);

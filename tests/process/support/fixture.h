@@ -1,6 +1,6 @@
 /*
- * fixture - what most process tests need: a broker of their own, started before and removed after, and
- * words for what went wrong. With cmocka; include it behind cmocka.h.
+ * fixture - what most process tests need: a broker of their own, started before and removed after,
+ * and words for what went wrong. With cmocka; include it behind cmocka.h.
  */
 #ifndef FILAD_TESTS_FIXTURE_H
 #define FILAD_TESTS_FIXTURE_H
@@ -15,7 +15,7 @@
 
 struct fixture {
     struct broker broker;
-    struct err err; /* for every call */
+    struct err err;                    /* for every call */
     struct peer *peers[FIXTURE_PEERS]; /* closed by the teardown */
     unsigned peer_count;
     bool passed; /* set at the end of a test: without it the log is shown */
@@ -29,8 +29,8 @@ int fixture_setup_stopped(void **state);
 int fixture_setup_with(void **state, const struct broker_options *options, bool start);
 int fixture_teardown(void **state);
 
-/* A new connection after the handshake; the test fails without one. By turns through the unix and the
- * TCP socket. */
+/* A new connection after the handshake; the test fails without one. By turns through the unix and
+ * the TCP socket. */
 struct peer *fixture_peer(struct fixture *fixture);
 /* Closes it now. */
 void fixture_close(struct fixture *fixture, struct peer *peer, bool politely);
@@ -51,7 +51,8 @@ void fixture_receive_nothing(struct fixture *fixture, struct peer *peer, unsigne
 void fixture_wait_stats(struct fixture *fixture, struct peer *peer, const char *queue,
                         uint64_t depth, uint64_t in_flight, uint64_t consumers);
 
-/* Waits until a fresh connection gets a message confirmed in `queue`; fails the test after the time. */
+/* Waits until a fresh connection gets a message confirmed in `queue`; fails the test after the
+ * time. */
 void fixture_wait_service(struct fixture *fixture, const char *queue, unsigned timeout_ms);
 
 /* Fails the test, naming the call and the reason, unless `code` is what is expected. */

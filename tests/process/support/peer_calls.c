@@ -228,8 +228,7 @@ int peer_enqueue_run(struct peer *peer, const char *queue, const char *prefix, s
         uint32_t request;
         for (size_t i = 0; i < now; i++) {
             snprintf(payloads[i], sizeof payloads[i], "%s-%zu", prefix, done + i);
-            messages[i] =
-                (struct peer_message){.queue = queue, .payload = str_from_c(payloads[i])};
+            messages[i] = (struct peer_message){.queue = queue, .payload = str_from_c(payloads[i])};
         }
         if (peer_enqueue_send(peer, messages, now, &request, err) != 0)
             return -1;
@@ -332,11 +331,10 @@ static int next_message(struct peer *peer, struct peer_delivery *delivery, struc
 {
     struct wire_reader reader;
     struct framed_client_delivery item;
-    wire_reader_init(&reader, str_of(peer->open->body + peer->open_at,
-                                     peer->open->size - peer->open_at));
+    wire_reader_init(&reader,
+                     str_of(peer->open->body + peer->open_at, peer->open->size - peer->open_at));
     memset(delivery, 0, sizeof *delivery);
-    if (!framed_client_delivery_next(&reader, &item) ||
-        !uuid_parse(item.message_id, &delivery->id))
+    if (!framed_client_delivery_next(&reader, &item) || !uuid_parse(item.message_id, &delivery->id))
         return err_set(err, 0, "a Delivery makes no sense");
     struct str tenant;
     if (framed_headers_find(item.headers, STR("tenant"), &tenant))

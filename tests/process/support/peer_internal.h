@@ -14,7 +14,7 @@ struct peer {
     uint64_t read_ns; /* when the last bytes came */
     struct buf input, output;
     struct peer_frame *kept, **kept_tail; /* received, not asked for yet; oldest first */
-    struct peer_frame *open; /* a Delivery whose messages are handed out one by one */
+    struct peer_frame *open;              /* a Delivery whose messages are handed out one by one */
     uint32_t open_left;
     size_t open_at; /* offset in its body */
 };

@@ -5,6 +5,7 @@
 #ifndef FILAD_TESTS_BROKER_FIXTURE_H
 #define FILAD_TESTS_BROKER_FIXTURE_H
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,6 +19,7 @@
 #include "broker/broker.h"
 #include "core/bytes.h"
 #include "fibp/status.h"
+#include "os/calls.h"
 #include "os/io.h"
 #include "sched/rebuild.h"
 
@@ -33,6 +35,8 @@ struct fixture {
     unsigned emitted_count;
     struct delivery_window window;
     uint64_t timeout_ms;
+    uint64_t zone_size;
+    uint32_t max_queues, max_unacked;
 };
 
 static inline void fixture_emit(void *context, struct operation *operation)
@@ -42,37 +46,67 @@ static inline void fixture_emit(void *context, struct operation *operation)
     fixture->emitted[fixture->emitted_count++] = operation;
 }
 
+/* A broker of this fixture's own on a worker slot; zone and environment are there. */
+static inline void fixture_open_broker(struct fixture *fixture, unsigned slot)
+{
+    struct err err = {0};
+    zone_slot_prepare(fixture->zone, slot);
+    struct broker_options broker_options = {.zone = fixture->zone,
+                                            .slot = slot,
+                                            .thread = ZONE_STORE_THREAD,
+                                            .generation = atomic_load(&fixture->zone->generation),
+                                            .env = fixture->env,
+                                            .handles = 4,
+                                            .visibility_timeout_ms = fixture->timeout_ms,
+                                            .max_unacked = fixture->max_unacked,
+                                            .commit = ENV_COMMIT_MEMORY,
+                                            .emit = fixture_emit,
+                                            .context = fixture};
+    fixture->broker = broker_open(&broker_options, &err);
+    if (!fixture->broker)
+        fail_msg("%s", err.text);
+    assert_int_equal(broker_refresh(fixture->broker), 0);
+}
+
+/* The environment as a keeper opens it. */
+static inline void fixture_open_env(struct fixture *fixture)
+{
+    struct err err = {0};
+    struct env_options options = {.path = fixture->path,
+                                  .regions = fixture->regions,
+                                  .cache_size = 16u << 20,
+                                  .recover = true};
+    fixture->env = env_open(&options, &err);
+    if (!fixture->env)
+        fail_msg("%s", err.text);
+}
+
+/* Makes the zone from the store; what rebuild_run returns. */
+static inline int fixture_rebuild(struct fixture *fixture, struct rebuild_result *result,
+                                  struct err *err)
+{
+    struct catalog *catalog = catalog_open(fixture->env, true, err);
+    assert_non_null(catalog);
+    struct rebuild_options options = {.zone = fixture->zone,
+                                      .env = fixture->env,
+                                      .catalog = catalog,
+                                      .quantum = 1000,
+                                      .max_queues = fixture->max_queues};
+    int status = rebuild_run(&options, result, err);
+    assert_int_equal(catalog_close(catalog), 0);
+    return status;
+}
+
 /* Opens the store as a keeper does and a broker on worker slot 0. */
 static inline void fixture_open(struct fixture *fixture)
 {
     struct err err = {0};
     struct rebuild_result result;
-    struct env_options options = {.path = fixture->path, .regions = fixture->regions,
-                                  .cache_size = 16u << 20, .recover = true};
-    fixture->env = env_open(&options, &err);
-    if (!fixture->env)
+    fixture_open_env(fixture);
+    if (fixture_rebuild(fixture, &result, &err) != 0)
         fail_msg("%s", err.text);
-    struct catalog *catalog = catalog_open(fixture->env, true, &err);
-    assert_non_null(catalog);
-    struct rebuild_options rebuild_options = {.zone = fixture->zone, .env = fixture->env,
-                                              .catalog = catalog, .quantum = 1000,
-                                              .max_queues = 100};
-    if (rebuild_run(&rebuild_options, &result, &err) != 0)
-        fail_msg("%s", err.text);
-    assert_int_equal(catalog_close(catalog), 0);
     atomic_store(&fixture->zone->state, ZONE_UP);
-    zone_slot_prepare(fixture->zone, 0);
-    struct broker_options broker_options = {.zone = fixture->zone, .slot = 0,
-                                            .thread = ZONE_STORE_THREAD,
-                                            .generation = atomic_load(&fixture->zone->generation),
-                                            .env = fixture->env, .handles = 4,
-                                            .visibility_timeout_ms = fixture->timeout_ms,
-                                            .max_unacked = 1000, .commit = ENV_COMMIT_MEMORY,
-                                            .emit = fixture_emit, .context = fixture};
-    fixture->broker = broker_open(&broker_options, &err);
-    if (!fixture->broker)
-        fail_msg("%s", err.text);
-    assert_int_equal(broker_refresh(fixture->broker), 0);
+    fixture_open_broker(fixture, 0);
 }
 
 static inline void fixture_ignore(void *context, struct subscription *subscription)
@@ -85,6 +119,7 @@ static inline void fixture_close(struct fixture *fixture)
 {
     broker_detach(fixture->broker, true, fixture_ignore, NULL);
     broker_close(fixture->broker);
+    fixture->broker = NULL;
     assert_int_equal(env_flush(fixture->env), 0);
     assert_int_equal(env_close(fixture->env), 0);
     zone_shut(fixture->zone);
@@ -97,7 +132,28 @@ static inline void fixture_forget_emitted(struct fixture *fixture)
     fixture->emitted_count = 0;
 }
 
-static inline int fixture_setup(void **state)
+/* Another worker of the same process on the same zone: its own slot, broker and deliveries. */
+static inline void fixture_join(struct fixture *other, const struct fixture *first, unsigned slot)
+{
+    memset(other, 0, sizeof(*other));
+    other->zone = first->zone;
+    other->env = first->env;
+    other->timeout_ms = first->timeout_ms;
+    other->max_unacked = first->max_unacked;
+    other->window.limit = 1u << 20;
+    fixture_open_broker(other, slot);
+}
+
+static inline void fixture_leave(struct fixture *other)
+{
+    unsigned slot = other->broker->options.slot;
+    broker_detach(other->broker, true, fixture_ignore, NULL);
+    broker_close(other->broker);
+    fixture_forget_emitted(other);
+    zone_slot_release(other->zone, slot);
+}
+
+static inline int fixture_setup_sized(void **state, uint64_t zone_size, uint32_t max_queues)
 {
     struct fixture *fixture = calloc(1, sizeof(*fixture));
     struct err err = {0};
@@ -112,7 +168,12 @@ static inline int fixture_setup(void **state)
         if (io_make_dirs(path, 0700, (uid_t)-1, (gid_t)-1, &err) != 0)
             return -1;
     }
-    fixture->zone = zone_map(64u << 20, &err);
+    fixture->zone_size = zone_size;
+    fixture->max_queues = max_queues;
+    fixture->max_unacked = 1000;
+    fixture->zone = zone_map(zone_size, &err);
+    if (!fixture->zone)
+        return -1;
     fixture->timeout_ms = 30000;
     fixture->window.limit = 1u << 20;
     fixture_open(fixture);
@@ -120,11 +181,18 @@ static inline int fixture_setup(void **state)
     return 0;
 }
 
+static inline int fixture_setup(void **state)
+{
+    return fixture_setup_sized(state, 64u << 20, 100);
+}
+
 static inline int fixture_teardown(void **state)
 {
     struct fixture *fixture = *state;
     char command[128];
-    fixture_close(fixture);
+    os_calls_reset();
+    if (fixture->broker) /* a test may have closed the store itself */
+        fixture_close(fixture);
     fixture_forget_emitted(fixture);
     zone_unmap(fixture->zone);
     snprintf(command, sizeof(command), "rm -rf %s", fixture->path);
@@ -133,7 +201,8 @@ static inline int fixture_teardown(void **state)
     return status;
 }
 
-/* --- operations ------------------------------------------------------------------------------------ */
+/* --- operations
+ * ------------------------------------------------------------------------------------ */
 
 static inline void fixture_execute(struct fixture *fixture, struct operation *operation)
 {
@@ -160,48 +229,146 @@ static inline uint8_t fixture_delete(struct fixture *fixture, const char *name)
     return delete.operation.status;
 }
 
-/* Enqueues `count` messages of one key in one frame; payloads are first, first + 1, ... as u32. */
-static inline void fixture_enqueue(struct fixture *fixture, const char *queue, const char *key,
-                            uint32_t weight, uint32_t first, uint32_t count, struct uuid *ids)
+/* One message of a frame; its payload is `payload` as u32 and zeros up to `size` bytes. */
+struct fixture_message {
+    const char *queue, *key;
+    uint32_t weight, payload;
+    size_t size;
+};
+
+/* An ENQUEUE of these messages, for fixture_frame_free. */
+static inline struct operation_enqueue *fixture_frame(const struct fixture_message *messages,
+                                                      uint32_t count)
 {
     struct operation_enqueue *enqueue =
         calloc(1, sizeof(*enqueue) + count * sizeof(enqueue->items[0]));
-    uint8_t *records = malloc(count * 10u);
+    size_t size = 0;
+    for (uint32_t i = 0; i < count; i++)
+        size += 6 + (messages[i].size > 4 ? messages[i].size : 4);
+    uint8_t *record = calloc(1, size ? size : 1);
     enqueue->operation.kind = OPERATION_ENQUEUE;
+    enqueue->operation.owner = record;
     enqueue->count = count;
     for (uint32_t i = 0; i < count; i++) {
-        uint8_t *record = records + i * 10u;
-        bytes_put_u16(record, 0);
-        bytes_put_u32(record + 2, 4);
-        bytes_put_u32(record + 6, first + i);
-        enqueue->items[i].queue = str_from_c(queue);
-        enqueue->items[i].record = str_of(record, 10);
-        enqueue->items[i].fairness_key = str_from_c(key);
-        enqueue->items[i].weight = weight;
+        size_t payload = messages[i].size > 4 ? messages[i].size : 4;
+        bytes_put_u32(record + 2, (uint32_t)payload);
+        bytes_put_u32(record + 6, messages[i].payload);
+        enqueue->items[i].queue = str_from_c(messages[i].queue);
+        enqueue->items[i].record = str_of(record, 6 + payload);
+        enqueue->items[i].fairness_key = str_from_c(messages[i].key);
+        enqueue->items[i].weight = messages[i].weight;
+        record += 6 + payload;
     }
+    return enqueue;
+}
+
+static inline void fixture_frame_free(struct operation_enqueue *enqueue)
+{
+    free(enqueue->operation.owner);
+    free(enqueue);
+}
+
+/* Enqueues one message; its status. */
+static inline uint8_t fixture_enqueue_one(struct fixture *fixture, struct fixture_message message)
+{
+    struct operation_enqueue *enqueue = fixture_frame(&message, 1);
+    fixture_execute(fixture, &enqueue->operation);
+    uint8_t status = enqueue->items[0].status;
+    fixture_frame_free(enqueue);
+    return status;
+}
+
+/* Enqueues `count` messages of one key in one frame; payloads are first, first + 1, ... as u32. */
+static inline void fixture_enqueue(struct fixture *fixture, const char *queue, const char *key,
+                                   uint32_t weight, uint32_t first, uint32_t count,
+                                   struct uuid *ids)
+{
+    struct fixture_message *messages = calloc(count, sizeof(*messages));
+    for (uint32_t i = 0; i < count; i++)
+        messages[i] = (struct fixture_message){queue, key, weight, first + i, 4};
+    struct operation_enqueue *enqueue = fixture_frame(messages, count);
     fixture_execute(fixture, &enqueue->operation);
     for (uint32_t i = 0; i < count; i++) {
         assert_int_equal(enqueue->items[i].status, FIBP_OK);
         if (ids)
             ids[i] = enqueue->items[i].id;
     }
-    free(records);
-    free(enqueue);
+    fixture_frame_free(enqueue);
+    free(messages);
 }
 
-static inline uint8_t fixture_settle(struct fixture *fixture, enum operation_kind kind, const char *queue,
-                              const struct uuid *id)
+/* A frame of acks or nacks of one queue; free() it. */
+static inline struct operation_settle *fixture_settle_frame(enum operation_kind kind,
+                                                            const char *queue,
+                                                            const struct uuid *ids, uint32_t count)
 {
-    struct operation_settle *settle = calloc(1, sizeof(*settle) + sizeof(settle->items[0]));
+    struct operation_settle *settle = calloc(1, sizeof(*settle) + count * sizeof(settle->items[0]));
     settle->operation.kind = (uint8_t)kind;
-    settle->count = 1;
-    settle->items[0].queue = str_from_c(queue);
-    settle->items[0].id = *id;
-    settle->items[0].id_valid = true;
+    settle->count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        settle->items[i].queue = str_from_c(queue);
+        settle->items[i].id = ids[i];
+        settle->items[i].id_valid = true;
+    }
+    return settle;
+}
+
+static inline uint8_t fixture_settle(struct fixture *fixture, enum operation_kind kind,
+                                     const char *queue, const struct uuid *id)
+{
+    struct operation_settle *settle = fixture_settle_frame(kind, queue, id, 1);
     fixture_execute(fixture, &settle->operation);
     uint8_t status = settle->items[0].status;
     free(settle);
     return status;
+}
+
+/* The zone's side of a queue. */
+static inline struct queue *fixture_queue(struct fixture *fixture, const char *name)
+{
+    struct local_queue *local = NULL;
+    assert_int_equal(broker_find_queue(fixture->broker, str_from_c(name), &local), 0);
+    assert_non_null(local);
+    return local->queue;
+}
+
+/* Expires all that is due by `now_ms` (monotonic), as the keeper does. */
+static inline void fixture_expire(struct fixture *fixture, uint64_t now_ms)
+{
+    struct queue *queue = NULL;
+    uint64_t when_ms = 0;
+    do {
+        bool more = true;
+        assert_int_equal(scheduler_timer_next(fixture->broker->scheduler, now_ms, &queue, &when_ms),
+                         LOCK_HELD);
+        while (queue && more)
+            assert_int_equal(broker_expire(fixture->broker, queue, now_ms, &more), 0);
+    } while (queue);
+}
+
+/* --- faults: os_calls that a test puts in; the teardown takes them out
+ * ------------------------------ */
+
+static inline ssize_t fixture_full_write(int fd, const void *data, size_t size)
+{
+    (void)fd;
+    (void)data;
+    (void)size;
+    errno = ENOSPC;
+    return -1;
+}
+
+static inline ssize_t fixture_full_pwrite(int fd, const void *data, size_t size, off_t offset)
+{
+    (void)offset;
+    return fixture_full_write(fd, data, size);
+}
+
+/* No write of the store succeeds from now on. */
+static inline void fixture_fill_disk(void)
+{
+    os_calls.write = fixture_full_write;
+    os_calls.pwrite = fixture_full_pwrite;
 }
 
 static inline struct operation_queue_row fixture_stats(struct fixture *fixture, const char *queue)
@@ -216,7 +383,8 @@ static inline struct operation_queue_row fixture_stats(struct fixture *fixture, 
     return totals;
 }
 
-/* --- deliveries: the frame is, per message, u32 payload, u32 attempt and the key's first byte -------- */
+/* --- deliveries: the frame is, per message, u32 payload, u32 attempt and the key's first byte
+ * -------- */
 
 #define FRAME_MESSAGE 9
 
@@ -227,7 +395,7 @@ static inline void fixture_begin(const struct subscription *subscription, struct
 }
 
 static inline void fixture_add(const struct subscription *subscription, struct buf *out,
-                        const struct delivery_message *message)
+                               const struct delivery_message *message)
 {
     (void)subscription;
     buf_append(out, message->record.data + 6, 4);
@@ -235,7 +403,8 @@ static inline void fixture_add(const struct subscription *subscription, struct b
     buf_append_u8(out, message->fairness_key.size ? message->fairness_key.data[0] : 0);
 }
 
-static inline void fixture_end(const struct subscription *subscription, struct buf *out, uint32_t count)
+static inline void fixture_end(const struct subscription *subscription, struct buf *out,
+                               uint32_t count)
 {
     (void)subscription;
     (void)out;
@@ -245,7 +414,7 @@ static inline void fixture_end(const struct subscription *subscription, struct b
 static const struct delivery_encoder fixture_encoder = {fixture_begin, fixture_add, fixture_end};
 
 static inline void fixture_subscribe(struct fixture *fixture, const char *queue,
-                              struct subscription *subscription)
+                                     struct subscription *subscription)
 {
     struct operation_subscription subscribe = {.operation = {.kind = OPERATION_SUBSCRIBE},
                                                .subscription = subscription};
@@ -279,7 +448,8 @@ struct delivered {
 };
 
 /* The messages of all deliveries emitted since the last call, in order. */
-static inline unsigned fixture_delivered(struct fixture *fixture, struct delivered *out, unsigned limit)
+static inline unsigned fixture_delivered(struct fixture *fixture, struct delivered *out,
+                                         unsigned limit)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < fixture->emitted_count; i++) {

@@ -1,5 +1,5 @@
-/* The kill checker against brokers in memory: it finds nothing wrong with a correct one, and in each
- * faulty one what is wrong with it. */
+/* The kill checker against brokers in memory: it finds nothing wrong with a correct one, and in
+ * each faulty one what is wrong with it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,0 +1,241 @@
+/* Everything killed at the worst moments. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "os/time.h"
+#include "process/support/files.h"
+#include "process/support/fixture.h"
+
+#define COUNT 100u
+
+/* The number in a payload "m-17". */
+static unsigned number_of(const struct peer_delivery *delivery)
+{
+    unsigned number = (unsigned)atoi(delivery->payload + 2);
+    assert_in_range(number, 0, COUNT - 1);
+    return number;
+}
+
+/* Receives all COUNT messages once more; each lease begins at least `timeout_ms` after its old one
+ * and each attempt is `attempt`. */
+static void receive_again(struct fixture *f, struct peer *peer, const uint64_t *leased_ms,
+                          uint64_t timeout_ms, unsigned attempt)
+{
+    struct peer_delivery delivery;
+    bool seen[COUNT] = {false};
+    for (unsigned i = 0; i < COUNT; i++) {
+        fixture_receive(f, peer, PEER_PATIENCE_MS, &delivery);
+        unsigned number = number_of(&delivery);
+        assert_false(seen[number]);
+        seen[number] = true;
+        if (delivery.leased_ms < leased_ms[number] + timeout_ms)
+            fail_msg("message %u came again after %llu ms", number,
+                     (unsigned long long)(delivery.leased_ms - leased_ms[number]));
+        assert_int_equal(delivery.attempt, attempt);
+    }
+}
+
+static void test_leases_hold_when_all_is_killed_at_once(void **state)
+{
+    struct fixture *f = *state;
+    struct peer_delivery delivery;
+    struct broker_process processes[BROKER_PROCESSES_MAX];
+    uint64_t leased_ms[COUNT];
+    uint32_t subscription;
+    enum { TIMEOUT_MS = 3000 };
+    struct peer *peer = fixture_peer(f), *consumer = fixture_peer(f);
+    MUST(f, peer_create_queue(peer, "leases", TIMEOUT_MS, &f->err));
+    MUST(f, peer_consume(consumer, "leases", &subscription, &f->err));
+    size_t alive = broker_processes(&f->broker, processes, BROKER_PROCESSES_MAX);
+    MUST(f, peer_enqueue_run(peer, "leases", "m", COUNT, NULL, &f->err));
+    for (unsigned i = 0; i < COUNT; i++) {
+        fixture_receive(f, consumer, PEER_PATIENCE_MS, &delivery);
+        leased_ms[number_of(&delivery)] = delivery.leased_ms;
+    }
+    broker_kill(&f->broker, processes, alive);
+    fixture_close_all(f);
+    fixture_start(f);
+    consumer = fixture_peer(f);
+    MUST(f, peer_consume(consumer, "leases", &subscription, &f->err));
+    receive_again(f, consumer, leased_ms, TIMEOUT_MS, 1);
+    f->passed = true;
+}
+
+/* The same when the first delivery has just been read: what was written and not read counts too. */
+static void test_leases_hold_when_killed_amid_delivery(void **state)
+{
+    struct fixture *f = *state;
+    struct peer_delivery delivery;
+    struct broker_process processes[BROKER_PROCESSES_MAX];
+    uint32_t subscription;
+    enum { TIMEOUT_MS = 3000 };
+    struct peer *peer = fixture_peer(f);
+    MUST(f, peer_create_queue(peer, "amid", TIMEOUT_MS, &f->err));
+    for (unsigned round = 0; round < 3; round++) {
+        uint64_t leased_ms[COUNT] = {0};
+        unsigned fresh = 0;
+        MUST(f, peer_enqueue_run(peer, "amid", "m", COUNT, NULL, &f->err));
+        size_t alive = broker_processes(&f->broker, processes, BROKER_PROCESSES_MAX);
+        struct peer *consumer = fixture_peer(f);
+        MUST(f, peer_consume(consumer, "amid", &subscription, &f->err));
+        fixture_receive(f, consumer, PEER_PATIENCE_MS, &delivery);
+        broker_kill(&f->broker, processes, alive);
+        do { /* what is left in the socket was written before the death */
+            leased_ms[number_of(&delivery)] = delivery.leased_ms;
+        } while (peer_receive(consumer, 1000, &delivery, &f->err) == 1);
+        fixture_close_all(f);
+        fixture_start(f);
+        peer = fixture_peer(f);
+        MUST(f, peer_consume(peer, "amid", &subscription, &f->err));
+        for (unsigned i = 0; i < COUNT; i++) {
+            fixture_receive(f, peer, PEER_PATIENCE_MS, &delivery);
+            uint64_t before = leased_ms[number_of(&delivery)];
+            if (before && delivery.leased_ms < before + TIMEOUT_MS)
+                fail_msg("message %u came again after %llu ms", number_of(&delivery),
+                         (unsigned long long)(delivery.leased_ms - before));
+            if (before)
+                assert_int_equal(delivery.attempt, 1);
+            fresh += !before;
+            MUST(f, peer_ack(peer, "amid", &delivery.id, &f->err));
+        }
+        print_message("%u of %u messages had not been received before the kill\n", fresh, COUNT);
+        MUST(f, peer_cancel(peer, subscription, &f->err));
+        fixture_wait_stats(f, peer, "amid", 0, 0, 0);
+    }
+    f->passed = true;
+}
+
+static void test_old_leases_do_not_hit_new_messages(void **state)
+{
+    struct fixture *f = *state;
+    struct peer_delivery delivery;
+    uint64_t leased_ms[COUNT];
+    uint32_t subscription;
+    enum { TIMEOUT_MS = 2000 };
+    struct peer *peer = fixture_peer(f);
+    MUST(f, peer_create_queue(peer, "drained", TIMEOUT_MS, &f->err));
+    MUST(f, peer_consume(peer, "drained", &subscription, &f->err));
+    MUST(f, peer_enqueue_run(peer, "drained", "m", COUNT, NULL, &f->err));
+    for (unsigned i = 0; i < COUNT; i++) {
+        fixture_receive(f, peer, PEER_PATIENCE_MS, &delivery);
+        MUST(f, peer_ack(peer, "drained", &delivery.id, &f->err));
+    }
+    fixture_crash(f);
+    peer = fixture_peer(f);
+    fixture_wait_stats(f, peer, "drained", 0, 0, 0);
+    MUST(f, peer_enqueue_run(peer, "drained", "m", COUNT, NULL, &f->err));
+    MUST(f, peer_consume(peer, "drained", &subscription, &f->err));
+    for (unsigned i = 0; i < COUNT; i++) {
+        fixture_receive(f, peer, PEER_PATIENCE_MS, &delivery);
+        assert_int_equal(delivery.attempt, 0);
+        leased_ms[number_of(&delivery)] = delivery.leased_ms;
+    }
+    /* Not acked: they come back after their own timeout, however old leases ran out meanwhile. */
+    receive_again(f, peer, leased_ms, TIMEOUT_MS, 1);
+    f->passed = true;
+}
+
+static void test_attempt_counts_through_many_crashes(void **state)
+{
+    struct fixture *f = *state;
+    struct peer_delivery delivery;
+    uint32_t subscription;
+    struct peer *peer = fixture_peer(f);
+    MUST(f, peer_create_queue(peer, "crashes", 500, &f->err));
+    MUST(f, peer_enqueue(peer, "crashes", "m", NULL, &f->err));
+    for (uint32_t i = 0; i < 5; i++) {
+        MUST(f, peer_consume(peer, "crashes", &subscription, &f->err));
+        fixture_receive(f, peer, PEER_PATIENCE_MS, &delivery);
+        assert_int_equal(delivery.attempt, i);
+        fixture_crash(f);
+        peer = fixture_peer(f);
+    }
+    f->passed = true;
+}
+
+static void test_regions_deleted_between_stop_and_start(void **state)
+{
+    struct fixture *f = *state;
+    struct peer *peer = fixture_peer(f);
+    MUST(f, peer_create_queue(peer, "regions", 0, &f->err));
+    MUST(f, peer_enqueue_run(peer, "regions", "m", 10, NULL, &f->err));
+    MUST(f, broker_stop(&f->broker, SIGTERM, &f->err));
+    fixture_close_all(f);
+    files_remove_tree(f->broker.regions);
+    fixture_start(f);
+    fixture_wait_stats(f, fixture_peer(f), "regions", 10, 0, 0);
+    /* And after a crash, as when the machine was rebooted. */
+    broker_kill_all(&f->broker);
+    fixture_close_all(f);
+    files_remove_tree(f->broker.regions);
+    fixture_start(f);
+    peer = fixture_peer(f);
+    fixture_wait_stats(f, peer, "regions", 10, 0, 0);
+    MUST(f, peer_enqueue(peer, "regions", "m", NULL, &f->err));
+    f->passed = true;
+}
+
+static void test_small_tmpfs_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    char output[4096], log[2048];
+    struct broker *broker = &f->broker;
+    if (geteuid() != 0)
+        skip(); /* mounting needs root */
+    snprintf(broker->regions, sizeof broker->regions, "%.200s/small", broker->directory);
+    assert_int_equal(mkdir(broker->regions, 0755), 0);
+    if (mount("tmpfs", broker->regions, "tmpfs", 0, "size=4m") != 0)
+        skip(); /* not allowed here */
+    int status = chown(broker->regions, 65534, 65534);
+    if (status == 0)
+        status = broker_write_conf(broker, NULL, &f->err);
+    const char *const arguments[] = {"-c", broker->conf, NULL};
+    if (status == 0)
+        status = broker_run(broker, "filad", arguments, output, sizeof output);
+    files_tail(broker->log, log, sizeof log);
+    umount2(broker->regions, MNT_DETACH);
+    assert_int_equal(status, 1); /* no SIGBUS, no core */
+    if (!strstr(output, "small") && !strstr(log, "small"))
+        fail_msg("no reason that names the directory: %s %s", output, log);
+    f->passed = true;
+}
+
+static void test_store_path_is_a_file(void **state)
+{
+    struct fixture *f = *state;
+    char output[4096];
+    MUST(f, broker_write_text(f->broker.store, "not a directory\n", &f->err));
+    const char *const arguments[] = {"-c", f->broker.conf, NULL};
+    assert_int_equal(broker_run(&f->broker, "filad", arguments, output, sizeof output), 1);
+    assert_non_null(strstr(output, f->broker.store));
+    f->passed = true;
+}
+
+#define WITH_BROKER(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
+#define WITH_CONF(test)                                                                            \
+    cmocka_unit_test_setup_teardown(test, fixture_setup_stopped, fixture_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_BROKER(test_leases_hold_when_all_is_killed_at_once),
+        WITH_BROKER(test_leases_hold_when_killed_amid_delivery),
+        WITH_BROKER(test_old_leases_do_not_hit_new_messages),
+        WITH_BROKER(test_attempt_counts_through_many_crashes),
+        WITH_BROKER(test_regions_deleted_between_stop_and_start),
+        WITH_CONF(test_small_tmpfs_is_refused),
+        WITH_CONF(test_store_path_is_a_file),
+    };
+    return cmocka_run_group_tests_name("crash", tests, NULL, NULL);
+}

@@ -1,0 +1,490 @@
+/* Who gets what when: room, turns, sizes, and lanes that are not counted yet. */
+#include "unit/broker/fixture.h"
+
+#include "keeper/maintenance.h"
+
+static void set_max_unacked(struct fixture *fixture, uint32_t limit)
+{
+    fixture->max_unacked = fixture->broker->options.max_unacked = limit;
+}
+
+static void say_room(struct fixture *fixture, struct subscription *subscription)
+{
+    struct operation_subscription room = {.operation = {.kind = OPERATION_ROOM},
+                                          .subscription = subscription};
+    fixture_execute(fixture, &room.operation);
+}
+
+/* How many messages of what was emitted belong to a subscription. */
+static uint32_t emitted_to(const struct fixture *fixture, const struct subscription *subscription)
+{
+    uint32_t count = 0;
+    for (unsigned i = 0; i < fixture->emitted_count; i++) {
+        const struct operation_delivery *delivery =
+            (const struct operation_delivery *)fixture->emitted[i];
+        if (fixture->emitted[i]->kind == OPERATION_DELIVERY &&
+            delivery->subscription == subscription)
+            count += delivery->count;
+    }
+    return count;
+}
+
+static void ack_all(struct fixture *fixture, const char *queue, const struct delivered *got,
+                    unsigned count)
+{
+    if (!count)
+        return;
+    struct uuid *ids = calloc(count, sizeof(*ids));
+    for (unsigned i = 0; i < count; i++)
+        ids[i] = got[i].id;
+    struct operation_settle *acks = fixture_settle_frame(OPERATION_ACK, queue, ids, count);
+    fixture_execute(fixture, &acks->operation);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(acks->items[i].status, FIBP_OK);
+    free(acks);
+    free(ids);
+}
+
+/* --- room ----------------------------------------------------------------------------------------
+ */
+
+static void each_consumer_holds_max_unacked_and_no_more(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscriptions[3];
+    struct delivered got[64];
+    fixture_create(fixture, "q");
+    set_max_unacked(fixture, 7);
+    for (unsigned i = 0; i < 3; i++)
+        fixture_subscribe(fixture, "q", &subscriptions[i]);
+    fixture_enqueue(fixture, "q", "k", 1, 0, 100, NULL);
+    fixture_deliver(fixture);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(emitted_to(fixture, &subscriptions[i]), 7);
+    assert_int_equal(fixture_delivered(fixture, got, 64), 21);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture->emitted_count, 0);
+    /* An ack makes room for exactly one, for the consumer that had the message; it is not asked
+     * for. */
+    ack_all(fixture, "q", got, 1);
+    fixture_deliver(fixture);
+    struct delivered more[64];
+    assert_int_equal(fixture_delivered(fixture, more, 64), 1);
+    assert_int_equal(more[0].payload, 21);
+    ack_all(fixture, "q", got + 1, 20);
+    fixture_deliver(fixture);
+    for (unsigned i = 0; i < 3; i++)
+        assert_in_range(emitted_to(fixture, &subscriptions[i]), 6, 7);
+    assert_int_equal(fixture_delivered(fixture, more, 64), 20);
+    for (unsigned i = 0; i < 3; i++)
+        fixture_unsubscribe(fixture, &subscriptions[i]);
+    assert_int_equal(fixture_stats(fixture, "q").in_flight, 21);
+}
+
+static void consumers_take_turns(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscriptions[4];
+    static struct delivered got[512];
+    uint32_t total[4] = {0};
+    fixture_create(fixture, "q");
+    for (unsigned i = 0; i < 4; i++)
+        fixture_subscribe(fixture, "q", &subscriptions[i]);
+    for (unsigned round = 0; round < 40; round++) {
+        fixture_enqueue(fixture, "q", "k", 1, round, 1 + round % 3, NULL);
+        fixture_deliver(fixture);
+        for (unsigned i = 0; i < 4; i++)
+            total[i] += emitted_to(fixture, &subscriptions[i]);
+        ack_all(fixture, "q", got, fixture_delivered(fixture, got, 512));
+    }
+    for (unsigned i = 0; i < 4; i++)
+        assert_in_range(total[i], 79 / 4, 79 / 4 + 1);
+    for (unsigned i = 0; i < 4; i++)
+        fixture_unsubscribe(fixture, &subscriptions[i]);
+}
+
+static void a_full_window_pauses_until_room(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription, roomy;
+    struct delivery_window window = {.limit = 1u << 20};
+    static struct delivered got[64];
+    fixture_create(fixture, "q");
+    fixture->window.limit = 1;
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_enqueue(fixture, "q", "k", 1, 0, 40, NULL);
+    fixture_deliver(fixture); /* one frame beyond the limit at most */
+    unsigned first = fixture->emitted_count;
+    assert_int_equal(first, 1);
+    assert_true(atomic_load(&fixture->window.queued) > 0);
+    assert_int_equal(atomic_load(&fixture->window.paused), 1);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture->emitted_count, 1);
+    unsigned count = fixture_delivered(fixture, got, 64);
+    assert_int_equal(atomic_load(&fixture->window.queued), 0);
+    atomic_store(&fixture->window.paused, 0);
+    say_room(fixture, &subscription);
+    fixture_deliver(fixture);
+    count += fixture_delivered(fixture, got + count, 64 - count);
+    assert_int_equal(count, 40);
+    for (uint32_t i = 0; i < 40; i++)
+        assert_int_equal(got[i].payload, i);
+    /* A paused consumer does not hold up another one. */
+    atomic_store(&fixture->window.queued, 100);
+    fixture_subscribe(fixture, "q", &roomy);
+    roomy.window = &window;
+    fixture_enqueue(fixture, "q", "k", 1, 40, 10, NULL);
+    fixture_deliver(fixture);
+    assert_int_equal(emitted_to(fixture, &roomy), 10);
+    assert_int_equal(emitted_to(fixture, &subscription), 0);
+    fixture_unsubscribe(fixture, &subscription);
+    fixture_unsubscribe(fixture, &roomy);
+}
+
+/* --- turns of keys
+ * --------------------------------------------------------------------------------- */
+
+static void equal_keys_get_equal_shares(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    static struct delivered got[600];
+    unsigned counts[3] = {0};
+    fixture_create(fixture, "q");
+    for (unsigned i = 0; i < 3; i++)
+        fixture_enqueue(fixture, "q", (const char *[]){"a", "b", "c"}[i], 1, 0, 200, NULL);
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 600), 600);
+    for (unsigned i = 0; i < 600; i++) {
+        assert_int_equal(got[i].payload, counts[got[i].key - 'a']++);
+        assert_true(counts[0] - counts[1] + 1 <= 2 && counts[1] - counts[2] + 1 <= 2);
+    }
+    fixture_unsubscribe(fixture, &subscription);
+}
+
+static void a_thousand_keys_each_get_a_turn(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    static struct delivered got[3000];
+    static unsigned turns[1000];
+    static char keys[1000][8];
+    static struct fixture_message messages[1000];
+    memset(turns, 0, sizeof(turns));
+    fixture_create(fixture, "q");
+    set_max_unacked(fixture, 5000);
+    for (uint32_t i = 0; i < 1000; i++) {
+        snprintf(keys[i], sizeof(keys[i]), "%u", i);
+        messages[i] = (struct fixture_message){"q", keys[i], 1, i, 4};
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        struct operation_enqueue *enqueue = fixture_frame(messages, 1000);
+        fixture_execute(fixture, &enqueue->operation);
+        for (unsigned j = 0; j < 1000; j++)
+            assert_int_equal(enqueue->items[j].status, FIBP_OK);
+        fixture_frame_free(enqueue);
+    }
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 3000), 3000);
+    for (unsigned i = 0; i < 3000; i++)
+        assert_int_equal(turns[got[i].payload]++, i / 1000);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
+/* Two keys of one weight with large messages: neither runs ahead by more than a pull or two. */
+static void large_messages_keep_the_shares(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    static struct delivered got[64];
+    int lead = 0, longest = 0;
+    fixture_create(fixture, "q");
+    for (uint32_t i = 0; i < 30; i++) {
+        assert_int_equal(
+            fixture_enqueue_one(fixture, (struct fixture_message){"q", "a", 1, i, 300u << 10}), 0);
+        assert_int_equal(
+            fixture_enqueue_one(fixture, (struct fixture_message){"q", "b", 1, i, 300u << 10}), 0);
+    }
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 64), 60);
+    for (unsigned i = 0; i < 60; i++) {
+        lead += got[i].key == 'a' ? 1 : -1;
+        longest = abs(lead) > longest ? abs(lead) : longest;
+    }
+    assert_in_range(longest, 1, 8);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
+/* --- sizes
+ * --------------------------------------------------------------------------------------------- */
+
+static size_t checked_bytes;
+
+static void check_add(const struct subscription *subscription, struct buf *out,
+                      const struct delivery_message *message)
+{
+    const uint8_t *data = message->record.data;
+    uint32_t payload = bytes_get_u32(data + 2);
+    assert_int_equal(message->record.size, 6 + payload);
+    for (uint32_t i = 4; i < payload; i += 997)
+        assert_int_equal(data[6 + i], 0);
+    assert_true(str_equal(message->queue, subscription->queue));
+    checked_bytes += payload;
+    fixture_add(subscription, out, message);
+}
+
+static const struct delivery_encoder checking_encoder = {fixture_begin, check_add, fixture_end};
+
+static void payloads_of_any_size_arrive_whole(void **state)
+{
+    static const size_t sizes[] = {4,         5u << 20,  100,      3900, 8100,     8200,
+                                   32u << 10, 65u << 10, 1u << 20, 4,    5u << 20, 4};
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    struct delivered got[32];
+    size_t sum = 0;
+    fixture_create(fixture, "q");
+    for (uint32_t i = 0; i < 12; i++) {
+        assert_int_equal(
+            fixture_enqueue_one(fixture, (struct fixture_message){"q", "k", 1, i, sizes[i]}), 0);
+        sum += sizes[i];
+    }
+    fixture_subscribe(fixture, "q", &subscription);
+    subscription.encoder = &checking_encoder;
+    checked_bytes = 0;
+    fixture_deliver(fixture);
+    assert_true(fixture->emitted_count >= 3); /* a pull ends after a MiB */
+    unsigned count = fixture_delivered(fixture, got, 32);
+    assert_int_equal(count, 12);
+    for (uint32_t i = 0; i < 12; i++)
+        assert_int_equal(got[i].payload, i);
+    assert_int_equal(checked_bytes, sum);
+    ack_all(fixture, "q", got, count);
+    assert_int_equal(fixture_stats(fixture, "q").depth, 0);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
+/* --- going on
+ * ------------------------------------------------------------------------------------------- */
+
+static void a_queue_filled_while_it_drains_loses_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    static struct delivered got[4096];
+    static bool seen[4000];
+    uint32_t next[3] = {0}, made = 0, had = 0;
+    unsigned seed = 7;
+    memset(seen, 0, sizeof(seen));
+    fixture_create(fixture, "q");
+    fixture_subscribe(fixture, "q", &subscription);
+    while (had < 4000) {
+        uint32_t count = (uint32_t)rand_r(&seed) % 50;
+        if (made + count > 4000)
+            count = 4000 - made;
+        for (uint32_t i = 0; i < count; i++, made++)
+            fixture_enqueue(fixture, "q", (const char *[]){"a", "b", "c"}[rand_r(&seed) % 3], 2,
+                            made, 1, NULL);
+        assert_true(broker_deliver(fixture->broker, 1) >= 0);
+        unsigned got_now = fixture_delivered(fixture, got, 4096);
+        for (unsigned i = 0; i < got_now; i++) {
+            uint32_t payload = got[i].payload;
+            assert_true(payload < 4000 && !seen[payload]);
+            assert_true(payload + 1 > next[got[i].key - 'a']);
+            next[got[i].key - 'a'] = payload + 1;
+            seen[payload] = true;
+        }
+        ack_all(fixture, "q", got, got_now);
+        had += got_now;
+        assert_true(count || got_now || made < 4000);
+    }
+    assert_int_equal(fixture_stats(fixture, "q").depth, 0);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
+static void a_consumer_of_another_worker_is_told(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct fixture other;
+    struct subscription subscription;
+    static struct delivered got[64];
+    fixture_create(fixture, "q");
+    fixture_join(&other, fixture, 5);
+    fixture_subscribe(&other, "q", &subscription);
+    fixture_deliver(&other); /* finds nothing and waits */
+    struct zone_slot *slot = &fixture->zone->slots[5];
+    uint32_t wake = atomic_load(&slot->wake);
+    fixture_enqueue(fixture, "q", "k", 1, 0, 3, NULL);
+    assert_true(atomic_load(&slot->wake) != wake);
+    fixture_deliver(&other);
+    assert_int_equal(fixture_delivered(&other, got, 64), 3);
+    /* It has more than it may hold, waits for room, and an ack by another worker makes some. */
+    other.broker->options.max_unacked = 3;
+    fixture_enqueue(fixture, "q", "k", 1, 3, 3, NULL);
+    fixture_deliver(&other);
+    assert_int_equal(other.emitted_count, 0);
+    wake = atomic_load(&slot->wake);
+    assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[0].id), FIBP_OK);
+    assert_true(atomic_load(&slot->wake) != wake);
+    fixture_deliver(&other);
+    assert_int_equal(fixture_delivered(&other, got, 64), 1);
+    /* A nack by anybody comes back too. */
+    other.broker->options.max_unacked = 100;
+    say_room(&other, &subscription);
+    fixture_deliver(&other);
+    assert_int_equal(fixture_delivered(&other, got, 64), 2);
+    assert_int_equal(fixture_settle(fixture, OPERATION_NACK, "q", &got[1].id), FIBP_OK);
+    fixture_deliver(&other);
+    assert_int_equal(fixture_delivered(&other, got + 2, 62), 1);
+    assert_int_equal(got[2].payload, got[1].payload);
+    assert_int_equal(got[2].attempt, 1);
+    fixture_unsubscribe(&other, &subscription);
+    fixture_leave(&other);
+}
+
+/* --- faults
+ * --------------------------------------------------------------------------------------------------
+ */
+
+static void a_full_disk_delivers_nothing_and_loses_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    struct delivered got[32];
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "a", 1, 0, 5, NULL);
+    fixture_enqueue(fixture, "q", "b", 2, 10, 5, NULL);
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_fill_disk();
+    assert_true(broker_deliver(fixture->broker, 4) >= 0);
+    os_calls_reset();
+    assert_int_equal(fixture->emitted_count, 0);
+    assert_int_equal(fixture_stats(fixture, "q").in_flight, 0);
+    assert_int_equal(fixture_stats(fixture, "q").depth, 10);
+    say_room(fixture, &subscription);
+    fixture_deliver(fixture);
+    unsigned count = fixture_delivered(fixture, got, 32);
+    assert_int_equal(count, 10);
+    ack_all(fixture, "q", got, count);
+    assert_int_equal(fixture_stats(fixture, "q").depth, 0);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
+/* --- lanes that are not counted yet
+ * ---------------------------------------------------------------------------- */
+
+static void make_backlog(struct fixture *fixture, struct delivered *held)
+{
+    struct subscription subscription;
+    fixture_create(fixture, "q");
+    for (unsigned i = 0; i < 5; i++)
+        fixture_enqueue(fixture, "q", (const char *[]){"a", "b", "c", "d", "e"}[i], 1, i * 100, 100,
+                        NULL);
+    set_max_unacked(fixture, 32);
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, held, 64), 32);
+    fixture_unsubscribe(fixture, &subscription);
+    fixture_close(fixture);
+    fixture->max_unacked = 1000;
+    fixture_open(fixture);
+}
+
+static void uncounted_lanes_deliver_all_but_what_is_leased(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct delivered got[600], held[64];
+    static bool seen[600];
+    struct subscription subscription;
+    memset(seen, 0, sizeof(seen));
+    make_backlog(fixture, held);
+    fixture_enqueue(fixture, "q", "c", 1, 500, 50, NULL);
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 600), 550 - 32);
+    for (unsigned i = 0; i < 32; i++)
+        seen[held[i].payload] = true;
+    for (unsigned i = 0; i < 550 - 32; i++) {
+        assert_false(seen[got[i].payload]);
+        seen[got[i].payload] = true;
+    }
+    fixture_deliver(fixture);
+    assert_int_equal(fixture->emitted_count, 0);
+    ack_all(fixture, "q", got, 550 - 32);
+    ack_all(fixture, "q", held, 32);
+    /* Nothing is left: neither in the zone nor for the count. */
+    struct maintenance maintenance;
+    struct conf conf = {0};
+    struct err err = {0};
+    assert_int_equal(maintenance_init(&maintenance, fixture->broker, &conf, &err), 0);
+    while (count_step(&maintenance) > 0)
+        ;
+    maintenance_free(&maintenance);
+    assert_int_equal(fixture_stats(fixture, "q").depth, 0);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
+static void counting_between_deliveries_changes_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct delivered got[600], held[64];
+    static bool seen[600];
+    struct subscription subscription;
+    struct maintenance maintenance;
+    struct conf conf = {0};
+    struct err err = {0};
+    unsigned had = 0;
+    memset(seen, 0, sizeof(seen));
+    make_backlog(fixture, held);
+    assert_int_equal(maintenance_init(&maintenance, fixture->broker, &conf, &err), 0);
+    fixture_subscribe(fixture, "q", &subscription);
+    for (unsigned turn = 0; turn < 100; turn++) {
+        assert_true(broker_deliver(fixture->broker, 1) >= 0);
+        unsigned count = fixture_delivered(fixture, got, 600);
+        for (unsigned i = 0; i < count; i++) {
+            assert_false(seen[got[i].payload]);
+            seen[got[i].payload] = true;
+        }
+        had += count;
+        ack_all(fixture, "q", got, count);
+        if (turn % 3 == 1)
+            assert_true(count_step(&maintenance) >= 0);
+    }
+    assert_int_equal(had, 500 - 32);
+    assert_int_equal(fixture_stats(fixture, "q").depth, 32);
+    maintenance_free(&maintenance);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(each_consumer_holds_max_unacked_and_no_more, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(consumers_take_turns, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_full_window_pauses_until_room, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(equal_keys_get_equal_shares, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_thousand_keys_each_get_a_turn, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(large_messages_keep_the_shares, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(payloads_of_any_size_arrive_whole, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_queue_filled_while_it_drains_loses_nothing, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_consumer_of_another_worker_is_told, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_full_disk_delivers_nothing_and_loses_nothing,
+                                        fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(uncounted_lanes_deliver_all_but_what_is_leased,
+                                        fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(counting_between_deliveries_changes_nothing, fixture_setup,
+                                        fixture_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,418 @@
+/* Counting, purging and compacting while others work. */
+#include "unit/broker/fixture.h"
+
+#include <sys/stat.h>
+
+#include "broker/move.h"
+#include "keeper/maintenance.h"
+#include "os/time.h"
+
+static const struct conf no_conf;
+
+struct keeping {
+    struct fixture *fixture; /* a worker */
+    struct broker *broker;   /* the maintenance thread's */
+    struct maintenance maintenance;
+};
+
+static void start(struct keeping *keeping, struct fixture *fixture)
+{
+    struct err err = {0};
+    struct broker_options options = fixture->broker->options;
+    options.slot = ZONE_SLOT_KEEPER;
+    options.thread = ZONE_MAINTENANCE;
+    keeping->fixture = fixture;
+    keeping->broker = broker_open(&options, &err);
+    assert_non_null(keeping->broker);
+    assert_int_equal(broker_refresh(keeping->broker), 0);
+    assert_int_equal(maintenance_init(&keeping->maintenance, keeping->broker, &no_conf, &err), 0);
+}
+
+static void stop(struct keeping *keeping)
+{
+    maintenance_free(&keeping->maintenance);
+    broker_close(keeping->broker);
+}
+
+static bool counted(const struct fixture *fixture)
+{
+    const struct scheduler *scheduler = fixture->broker->scheduler;
+    return atomic_load(&scheduler->count_done) == atomic_load(&scheduler->count_total);
+}
+
+static unsigned count_all(struct keeping *keeping)
+{
+    unsigned steps = 0;
+    while (count_step(&keeping->maintenance) > 0)
+        assert_true(++steps < 10000);
+    return steps;
+}
+
+/* --- counting
+ * ------------------------------------------------------------------------------------------ */
+
+/* What the store holds of a queue. */
+static unsigned stored_messages(struct fixture *fixture, const char *name)
+{
+    struct local_queue *local = NULL;
+    struct queue_db_bulk bulk;
+    struct str key, value;
+    DBC *cursor = NULL;
+    uint8_t from[RECORD_KEY_MAX] = {RECORD_TAG_MESSAGE};
+    size_t from_size = 1;
+    unsigned count = 0;
+    assert_int_equal(broker_find_queue(fixture->broker, str_from_c(name), &local), 0);
+    assert_int_equal(broker_open_db(fixture->broker, local), 0);
+    queue_db_bulk_init(&bulk);
+    assert_int_equal(queue_db_cursor(local->db, &cursor), 0);
+    while (queue_db_bulk_read(cursor, &bulk, str_of(from, from_size), 0) == 0) {
+        while (queue_db_bulk_next(&bulk, &key, &value)) {
+            memcpy(from, key.data, key.size);
+            from_size = key.size;
+            count++;
+        }
+        bytes_put_u64(from + 9, bytes_get_u64(from + 9) + 1);
+    }
+    queue_db_cursor_close(cursor);
+    queue_db_bulk_free(&bulk);
+    return count;
+}
+
+struct held {
+    struct uuid ids[4096];
+    unsigned count;
+};
+
+static void give_back(struct fixture *fixture, struct operation *operation)
+{
+    struct operation_delivery *delivery = (struct operation_delivery *)operation;
+    atomic_fetch_sub(&fixture->window.queued, delivery->size);
+    operation->kind = OPERATION_RETURN;
+    fixture_execute(fixture, operation);
+    operation_free(operation);
+}
+
+static void take(struct fixture *fixture, struct held *held, unsigned *seed)
+{
+    static struct delivered got[4096];
+    assert_true(broker_deliver(fixture->broker, 1) >= 0);
+    if (fixture->emitted_count && rand_r(seed) % 4 == 0)
+        give_back(fixture, fixture->emitted[--fixture->emitted_count]);
+    unsigned count = fixture_delivered(fixture, got, 4096);
+    for (unsigned i = 0; i < count; i++)
+        held->ids[held->count++] = got[i].id;
+}
+
+static void settle_some(struct fixture *fixture, struct held *held, unsigned *seed)
+{
+    for (unsigned i = (unsigned)rand_r(seed) % 20; i > 0 && held->count; i--) {
+        unsigned which = (unsigned)rand_r(seed) % held->count;
+        enum operation_kind kind = rand_r(seed) % 3 ? OPERATION_ACK : OPERATION_NACK;
+        assert_int_equal(fixture_settle(fixture, kind, "q", &held->ids[which]), FIBP_OK);
+        held->ids[which] = held->ids[--held->count];
+    }
+}
+
+static void enqueue_some(struct fixture *fixture, unsigned *seed)
+{
+    char key[2] = {(char)('a' + rand_r(seed) % 7), 0};
+    fixture_enqueue(fixture, "q", key, 1 + (uint32_t)rand_r(seed) % 3, 0,
+                    1 + (uint32_t)rand_r(seed) % 20, NULL);
+}
+
+static void move_some(struct fixture *fixture, unsigned *seed)
+{
+    struct local_queue *from = NULL, *to = NULL;
+    uint32_t moved = 0;
+    uint8_t status = 0;
+    bool back = rand_r(seed) % 2;
+    assert_int_equal(broker_find_queue(fixture->broker, STR("q"), &from), 0);
+    assert_int_equal(broker_find_queue(fixture->broker, STR("q.dlq"), &to), 0);
+    assert_int_equal(
+        move_ready(fixture->broker, back ? to : from, back ? from : to, 10, &moved, &status), 0);
+    assert_int_equal(status, FIBP_OK);
+    pool_reset(fixture->broker->scratch);
+}
+
+static unsigned take_all(struct fixture *fixture, struct subscription *subscription)
+{
+    static struct delivered got[4096];
+    struct operation_subscription room = {.operation = {.kind = OPERATION_ROOM},
+                                          .subscription = subscription};
+    fixture_execute(fixture, &room.operation);
+    fixture_deliver(fixture);
+    unsigned count = fixture_delivered(fixture, got, 4096);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[i].id), FIBP_OK);
+    return count;
+}
+
+static void one_interleaving(struct fixture *fixture, unsigned seed)
+{
+    static struct held held;
+    struct keeping keeping;
+    struct subscription subscription;
+    held.count = 0;
+    for (unsigned i = 0; i < 40; i++)
+        enqueue_some(fixture, &seed);
+    fixture_subscribe(fixture, "q", &subscription);
+    for (unsigned i = 0; i < 4; i++)
+        take(fixture, &held, &seed);
+    fixture_close(fixture);
+    fixture_open(fixture);
+    fixture->broker->options.max_unacked = 200;
+    held.count = 0; /* what was held is leased on, and expires in the end */
+    start(&keeping, fixture);
+    fixture_subscribe(fixture, "q", &subscription);
+    bool counting = true;
+    for (unsigned i = 0; i < 150; i++) {
+        switch (rand_r(&seed) % 6) {
+        case 0:
+            enqueue_some(fixture, &seed);
+            break;
+        case 1:
+        case 2:
+            take(fixture, &held, &seed);
+            break;
+        case 3:
+            settle_some(fixture, &held, &seed);
+            break;
+        case 4:
+            move_some(fixture, &seed);
+            break;
+        default:
+            if (counting && rand_r(&seed) % 3 == 0)
+                counting = count_step(&keeping.maintenance) > 0;
+        }
+    }
+    count_all(&keeping);
+    assert_true(counted(fixture));
+    assert_int_equal(fixture_stats(fixture, "q").depth, stored_messages(fixture, "q"));
+    assert_int_equal(fixture_stats(fixture, "q.dlq").depth, stored_messages(fixture, "q.dlq"));
+    fixture_expire(fixture, time_monotonic_ms() + 31000);
+    struct operation_queue_row totals = fixture_stats(fixture, "q");
+    assert_int_equal(totals.in_flight, 0);
+    assert_int_equal(totals.depth, stored_messages(fixture, "q"));
+    fixture->broker->options.max_unacked = 5000;
+    uint64_t had = 0, more = 1;
+    for (; more; had += more)
+        more = take_all(fixture, &subscription);
+    assert_int_equal(had, totals.depth);
+    assert_int_equal(fixture_stats(fixture, "q").depth, 0);
+    fixture_unsubscribe(fixture, &subscription);
+    stop(&keeping);
+}
+
+static void counts_are_exact_for_any_interleaving(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_create(fixture, "q");
+    for (unsigned seed = 1; seed <= 12; seed++)
+        one_interleaving(fixture, seed);
+}
+
+static void several_queues_are_counted_one_after_the_other(void **state)
+{
+    struct fixture *fixture = *state;
+    struct keeping keeping;
+    fixture_create(fixture, "a");
+    fixture_create(fixture, "b");
+    fixture_create(fixture, "c");
+    fixture_enqueue(fixture, "a", "k", 1, 0, 1000, NULL);
+    fixture_enqueue(fixture, "c", "k", 1, 0, 3, NULL);
+    fixture_close(fixture);
+    fixture_open(fixture);
+    start(&keeping, fixture);
+    assert_int_equal(atomic_load(&fixture->broker->scheduler->count_total), 2);
+    assert_true(count_all(&keeping) >= 5);
+    assert_true(counted(fixture));
+    assert_int_equal(fixture_stats(fixture, "a").depth, 1000);
+    assert_int_equal(fixture_stats(fixture, "b").depth, 0);
+    assert_int_equal(fixture_stats(fixture, "c").depth, 3);
+    stop(&keeping);
+}
+
+/* A queue that goes before its turn, or in the middle of it, does not leave the count unfinished.
+ */
+static void deleting_ends_the_count(void **state)
+{
+    struct fixture *fixture = *state;
+    struct keeping keeping;
+    fixture_create(fixture, "a");
+    fixture_create(fixture, "b");
+    fixture_enqueue(fixture, "a", "k", 1, 0, 1000, NULL);
+    fixture_enqueue(fixture, "b", "k", 1, 0, 1000, NULL);
+    fixture_close(fixture);
+    fixture_open(fixture);
+    start(&keeping, fixture);
+    assert_int_equal(count_step(&keeping.maintenance), 1);
+    assert_int_equal(fixture_delete(fixture, "a"), FIBP_OK);
+    assert_int_equal(fixture_delete(fixture, "b"), FIBP_OK);
+    count_all(&keeping);
+    assert_true(counted(fixture));
+    stop(&keeping);
+}
+
+/* --- purging
+ * ----------------------------------------------------------------------------------------- */
+
+static bool file_exists(const struct fixture *fixture, uint64_t id)
+{
+    char path[128];
+    struct stat info;
+    snprintf(path, sizeof(path), "%s/queues/%llu.db", fixture->path, (unsigned long long)id);
+    return stat(path, &info) == 0;
+}
+
+static void purge_removes_the_file_when_all_have_let_go(void **state)
+{
+    struct fixture *fixture = *state;
+    struct keeping keeping;
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "k", 1, 0, 10, NULL);
+    start(&keeping, fixture);
+    uint64_t id = fixture_queue(fixture, "q")->id;
+    assert_true(file_exists(fixture, id));
+    assert_int_equal(purge_step(&keeping.maintenance), 0);
+    assert_true(file_exists(fixture, id));
+    assert_int_equal(fixture_delete(fixture, "q"), FIBP_OK);
+    assert_int_equal(purge_step(&keeping.maintenance), 0);
+    assert_true(file_exists(fixture, id)); /* the worker has it open */
+    assert_int_equal(broker_refresh(fixture->broker), 0);
+    assert_int_equal(broker_refresh(keeping.broker), 0);
+    assert_int_equal(purge_step(&keeping.maintenance), 0);
+    assert_false(file_exists(fixture, id));
+    assert_true(list_empty(&fixture->broker->scheduler->dead));
+    /* A new one of the name has a file of its own. */
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "k", 1, 0, 1, NULL);
+    assert_true(fixture_queue(fixture, "q")->id > id);
+    assert_int_equal(purge_step(&keeping.maintenance), 0);
+    assert_int_equal(fixture_stats(fixture, "q").depth, 1);
+    stop(&keeping);
+}
+
+static void purge_goes_on_after_a_restart(void **state)
+{
+    struct fixture *fixture = *state;
+    struct keeping keeping;
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "k", 1, 0, 10, NULL);
+    uint64_t id = fixture_queue(fixture, "q")->id;
+    assert_int_equal(fixture_delete(fixture, "q"), FIBP_OK);
+    fixture_close(fixture);
+    fixture_open(fixture);
+    assert_true(file_exists(fixture, id));
+    start(&keeping, fixture);
+    assert_int_equal(purge_step(&keeping.maintenance), 0);
+    assert_false(file_exists(fixture, id));
+    assert_int_equal(purge_step(&keeping.maintenance), 0);
+    stop(&keeping);
+}
+
+/* The maintenance thread may know the queue itself, and even be counting it. */
+static void purge_lets_go_of_what_it_counts(void **state)
+{
+    struct fixture *fixture = *state;
+    struct keeping keeping;
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "k", 1, 0, 1000, NULL);
+    fixture_close(fixture);
+    fixture_open(fixture);
+    start(&keeping, fixture);
+    assert_int_equal(count_step(&keeping.maintenance), 1);
+    uint64_t id = fixture_queue(fixture, "q")->id;
+    assert_int_equal(fixture_delete(fixture, "q"), FIBP_OK);
+    assert_int_equal(broker_refresh(fixture->broker), 0);
+    /* Deleted and let go by the worker after this thread looked and before it purges. */
+    assert_int_equal(purge_step(&keeping.maintenance), 0);
+    /* Its memory may be another queue's now. */
+    fixture_create(fixture, "r");
+    fixture_enqueue(fixture, "r", "k", 1, 0, 5, NULL);
+    count_all(&keeping);
+    assert_true(counted(fixture));
+    assert_int_equal(broker_refresh(keeping.broker), 0);
+    LIST_EACH(&keeping.broker->locals, entry)
+    {
+        assert_null(CONTAINER_OF(entry, struct local_queue, link)->db);
+    }
+    assert_int_equal(purge_step(&keeping.maintenance), 0);
+    assert_false(file_exists(fixture, id));
+    assert_int_equal(fixture_stats(fixture, "r").depth, 5);
+    stop(&keeping);
+}
+
+/* --- compacting
+ * ---------------------------------------------------------------------------------------- */
+
+static uint64_t file_size(struct fixture *fixture, const char *name)
+{
+    char path[128];
+    struct stat info;
+    snprintf(path, sizeof(path), "%s/queues/%llu.db", fixture->path,
+             (unsigned long long)fixture_queue(fixture, name)->id);
+    assert_int_equal(env_checkpoint(fixture->env, 0, true), 0);
+    assert_int_equal(stat(path, &info), 0);
+    return (uint64_t)info.st_size;
+}
+
+static void a_drained_queue_shrinks(void **state)
+{
+    struct fixture *fixture = *state;
+    struct keeping keeping;
+    struct subscription subscription;
+    static struct delivered got[2000];
+    static struct fixture_message messages[1500];
+    fixture_create(fixture, "q");
+    fixture->broker->options.max_unacked = 2000;
+    for (uint32_t i = 0; i < 1500; i++)
+        messages[i] = (struct fixture_message){"q", i % 2 ? "a" : "b", 1, i, 6000};
+    struct operation_enqueue *enqueue = fixture_frame(messages, 1500);
+    fixture_execute(fixture, &enqueue->operation);
+    fixture_frame_free(enqueue);
+    start(&keeping, fixture);
+    assert_int_equal(compact_step(&keeping.maintenance), 0);
+    uint64_t full = file_size(fixture, "q");
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture->window.limit = 64u << 20;
+    fixture_deliver(fixture);
+    unsigned count = fixture_delivered(fixture, got, 2000);
+    assert_int_equal(count, 1500);
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[i].id), FIBP_OK);
+        if (i == 1200)
+            assert_int_equal(compact_step(&keeping.maintenance), 0); /* not while it has messages */
+    }
+    unsigned steps = 0;
+    while (compact_step(&keeping.maintenance) > 0) {
+        assert_true(++steps < 10000);
+        if (steps == 2) /* it is not alone */
+            fixture_enqueue(fixture, "q", "a", 1, 7, 1, NULL);
+    }
+    assert_true(steps > 0);
+    assert_true(file_size(fixture, "q") < full / 4);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 2000), 1);
+    assert_int_equal(got[0].payload, 7);
+    fixture_unsubscribe(fixture, &subscription);
+    stop(&keeping);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(counts_are_exact_for_any_interleaving, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(several_queues_are_counted_one_after_the_other,
+                                        fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(deleting_ends_the_count, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(purge_removes_the_file_when_all_have_let_go, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(purge_goes_on_after_a_restart, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(purge_lets_go_of_what_it_counts, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_drained_queue_shrinks, fixture_setup, fixture_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
