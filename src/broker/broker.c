@@ -7,6 +7,7 @@
 #include "fibp/status.h"
 #include "os/log.h"
 #include "os/time.h"
+#include "store/space.h"
 
 #define SCRATCH_CHUNK (256u << 10)
 
@@ -41,6 +42,7 @@ struct broker *broker_open(const struct broker_options *options, struct err *err
     broker->scheduler = atomic_load(&options->zone->scheduler);
     list_init(&broker->locals);
     list_init(&broker->pulls);
+    list_init(&broker->later);
     list_init(&broker->subscriptions);
     buf_init(&broker->value, 0);
     queue_db_bulk_init(&broker->bulk);
@@ -115,7 +117,7 @@ static struct local_queue *local_find(const struct broker *broker, struct str na
     struct hash_link *link = hash_find(&broker->names, str_hash(name, broker->scheduler->seed));
     for (; link; link = hash_find_next(link)) {
         struct local_queue *local = CONTAINER_OF(link, struct local_queue, by_name);
-        if (str_equal(local->queue->name, name))
+        if (!atomic_load(&local->queue->dead) && str_equal(local->queue->name, name))
             return local;
     }
     return NULL;
@@ -134,11 +136,8 @@ int broker_local(struct broker *broker, struct queue *queue, struct local_queue 
 int broker_find_queue(struct broker *broker, struct str name, struct local_queue **local)
 {
     *local = local_find(broker, name);
-    if (*local && !atomic_load(&(*local)->queue->dead))
+    if (*local)
         return 0;
-    if (*local && broker_refresh(broker) != 0)
-        return -1;
-    *local = NULL;
     if (broker_lock(broker, &broker->scheduler->catalog_lock) != 0)
         return -1;
     struct queue *queue = scheduler_find(broker->scheduler, name);
@@ -146,13 +145,20 @@ int broker_find_queue(struct broker *broker, struct str name, struct local_queue
     return queue ? broker_local(broker, queue, local) : 0;
 }
 
-static void end_subscriptions(struct broker *broker, struct local_queue *local, struct list *list)
+static int end_subscriptions(struct broker *broker, struct local_queue *local, struct list *list)
 {
+    if (list_empty(list))
+        return 0;
+    if (broker_lock(broker, &local->queue->lock) != 0)
+        return -1;
+    LIST_EACH(list, entry)
+    queue_consumer_remove(local->queue,
+                          CONTAINER_OF(entry, struct local_subscription, link)->consumer);
+    lock_release(&local->queue->lock);
     LIST_EACH_SAFE(list, entry)
     {
         struct local_subscription *sub = CONTAINER_OF(entry, struct local_subscription, link);
         struct operation_ended *ended = calloc(1, sizeof(*ended));
-        (void)local;
         sub->subscription->store = NULL;
         if (ended) {
             ended->operation.kind = OPERATION_SUBSCRIPTION_ENDED;
@@ -164,6 +170,7 @@ static void end_subscriptions(struct broker *broker, struct local_queue *local, 
         list_remove(&sub->all);
         free(sub);
     }
+    return 0;
 }
 
 int broker_refresh(struct broker *broker)
@@ -177,8 +184,9 @@ int broker_refresh(struct broker *broker)
         struct local_queue *local = CONTAINER_OF(entry, struct local_queue, link);
         if (!atomic_load(&local->queue->dead))
             continue;
-        end_subscriptions(broker, local, &local->open);
-        end_subscriptions(broker, local, &local->paused);
+        if (end_subscriptions(broker, local, &local->open) != 0 ||
+            end_subscriptions(broker, local, &local->paused) != 0)
+            return -1;
         local_free(broker, local);
     }
     broker->catalog_seen = now;
@@ -187,10 +195,26 @@ int broker_refresh(struct broker *broker)
     return 0;
 }
 
-int broker_open_db(struct broker *broker, struct local_queue *local)
+int broker_open_db(struct broker *broker, struct local_queue *local, bool create)
 {
     queue_db_trim(&broker->cache);
-    return queue_db_open(&broker->cache, &local->db, local->queue->id, true);
+    return queue_db_open(&broker->cache, &local->db, local->queue->id, create);
+}
+
+void broker_want_pull_later(struct broker *broker, struct local_queue *local)
+{
+    list_remove(&local->pulls);
+    list_append(&broker->later, &local->pulls);
+}
+
+bool broker_make_room(struct broker *broker, int result)
+{
+    if (result != ENOSPC || !space_release(broker->env->path))
+        return false;
+    atomic_store(&broker->scheduler->space_low, 1);
+    log_write(LOG_ERROR, "store", "the disk under %s is full: its reserve is used now",
+              broker->env->path);
+    return true;
 }
 
 void broker_want_pull(struct broker *broker, struct local_queue *local)

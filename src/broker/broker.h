@@ -65,6 +65,8 @@ struct broker {
     struct list locals;
     struct local_queue **by_index; /* ZONE_QUEUES entries */
     struct list pulls;             /* local_queue.pulls */
+    struct list later;             /* local_queue.pulls of those that failed */
+    uint64_t later_ms;             /* monotonic: when they are tried again */
     struct list subscriptions;     /* local_subscription.all */
     uint64_t catalog_seen;
     struct uuid_generator ids;
@@ -85,8 +87,10 @@ void broker_close(struct broker *broker);
 int broker_execute(struct broker *broker, struct operation *first, struct operation **rest)
     __attribute__((warn_unused_result));
 
-/* Acts on changes of the catalog: lets go of deleted queues and ends their subscriptions. Cheap
- * when there are none. Call it at least once between two sleeps. */
+/* Acts on changes of the catalog: lets go of deleted queues and ends their subscriptions. It frees
+ * the `struct local_queue` of deleted queues and tells the keeper that their zone queues may be
+ * freed: call it while holding none of either, and at least once between two sleeps. Cheap when
+ * there are none. */
 int broker_refresh(struct broker *broker) __attribute__((warn_unused_result));
 
 /* Tries deliveries, `pulls` queues at most. 1: there may be more to do; 0: none; -1: as above. */
@@ -118,17 +122,24 @@ int broker_local(struct broker *broker, struct queue *queue, struct local_queue 
 /* Takes a lock of the zone; -1 (with the failure set) when the zone is gone. */
 int broker_lock(struct broker *broker, struct lock *lock) __attribute__((warn_unused_result));
 
-/* Opens the database of a queue, made when missing; Berkeley DB's value. */
-int broker_open_db(struct broker *broker, struct local_queue *local)
+/* Opens the database of a queue; Berkeley DB's value. Without `create` ENOENT means that nothing
+ * was ever written to it. */
+int broker_open_db(struct broker *broker, struct local_queue *local, bool create)
     __attribute__((warn_unused_result));
+
+/* After a full disk: gives up the reserve. True when that made room and the work may be tried
+ * again. */
+bool broker_make_room(struct broker *broker, int result);
 
 /* Records the end of the environment; returns -1. */
 int broker_fail(struct broker *broker, int result, const char *what);
 /* True for results after which the environment must not be used. */
 bool broker_is_fatal(int result);
 
-/* Puts a queue on the list of those to try a delivery for. */
+/* Puts a queue on the list of those to try a delivery for: now, or after a second because it
+ * failed. */
 void broker_want_pull(struct broker *broker, struct local_queue *local);
+void broker_want_pull_later(struct broker *broker, struct local_queue *local);
 
 /* How each kind of operation but the writes (broker/write.h) is executed. */
 typedef int broker_executor(struct broker *broker, struct operation *operation);

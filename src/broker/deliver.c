@@ -16,6 +16,7 @@
 #include "store/record.h"
 
 #define PULL_MESSAGES 32
+#define LATER_MS 500
 #define PULL_BYTES                                                                                 \
     (1u << 20)       /* a pull reads no more once it has so many; one message may be larger */
 #define BULK_WORTH 4 /* a bulk read copies 32 KiB and more: fewer messages are read one by one */
@@ -281,6 +282,16 @@ static int read_ready(struct pull *pull, struct pull_lane *lane, uint32_t count,
     return result;
 }
 
+/* A message that was given back and is not in the store any more, or cannot be read. */
+static void drop_returned(struct pull *pull, struct lease *lease)
+{
+    log_write(LOG_ERROR, "store", "queue \"%.*s\": lane %llx seq %llx holds no message; dropped",
+              STR_PRINT(pull->queue->name), (unsigned long long)lease->lane->id,
+              (unsigned long long)lease->seq);
+    queue_ready_add(pull->queue, lease->lane, -1);
+    queue_lease_end(pull->queue, lease);
+}
+
 /* Reads the messages that were given back, oldest first. */
 static int read_returned(struct pull *pull, struct pull_lane *lane, uint32_t count,
                          struct pull_message *out, uint32_t *got)
@@ -294,10 +305,12 @@ static int read_returned(struct pull *pull, struct pull_lane *lane, uint32_t cou
         record_message_key(key, lane->lane->id, lease->seq);
         lane->returned = lane->returned->next;
         int result = queue_db_get(pull->local->db, NULL, str_of(key, sizeof(key)), value);
-        if (result)
+        if (result && result != DB_NOTFOUND)
             return result;
-        if (!record_message_parse(buf_str(value), &message->message))
-            return EINVAL;
+        if (result || !record_message_parse(buf_str(value), &message->message)) {
+            drop_returned(pull, lease);
+            continue;
+        }
         if (!copy_body(pull, &message->message))
             return ENOMEM;
         message->seq = lease->seq;
@@ -509,7 +522,7 @@ static void lane_ended(struct queue *queue, struct lane *lane)
 {
     if (lane->unscanned) {
         lane->drained = true;
-    } else if (lane->ready && list_empty(&lane->returned) && lane->next > lane->leased_below) {
+    } else if (lane->ready && list_empty(&lane->returned)) {
         log_write(LOG_ERROR, "broker", "queue \"%.*s\": a lane counted %llu messages too many",
                   STR_PRINT(queue->name), (unsigned long long)lane->ready);
         queue_ready_add(queue, lane, -(int64_t)lane->ready);
@@ -517,11 +530,11 @@ static void lane_ended(struct queue *queue, struct lane *lane)
 }
 
 /* Leaves the ring of active keys as the lanes are, whatever happened before. */
-static void settle(struct pull *pull)
+static void settle(struct pull *pull, bool published)
 {
     for (uint32_t i = 0; i < pull->lane_count; i++) {
         struct lane *lane = pull->lanes[i].lane;
-        if (pull->lanes[i].ended)
+        if (pull->lanes[i].ended && published)
             lane_ended(pull->queue, lane);
         queue_lane_update(pull->queue, lane, pull->monotonic_ms);
     }
@@ -578,8 +591,8 @@ static int pull_locked(struct pull *pull)
         assign_consumers(pull);
         result = lease_messages(pull);
     }
-    settle(pull);
-    if (!pull->queue->drr.count || pull->zone_full)
+    settle(pull, !result && !pull->zone_full);
+    if (!pull->queue->drr.count || pull->zone_full || result)
         pull->queue->waiting |= UINT64_C(1) << pull->broker->options.slot;
     return result;
 }
@@ -634,8 +647,6 @@ static void end_frame(struct pull *pull, struct local_subscription *sub, struct 
     delivery->size = frame->size;
     if (frame->failed) { /* no memory: they come back when their leases expire */
         log_write(LOG_ERROR, "broker", "no memory for a delivery of %zu bytes", pull->bytes);
-        delivery->operation.kind = OPERATION_RETURN;
-        (void)broker_return(pull->broker, &delivery->operation);
         operation_free(&delivery->operation);
         return;
     }
@@ -666,6 +677,13 @@ static void hand_up(struct pull *pull)
     }
 }
 
+/* A queue that nobody has written to yet gets its file now, so that there is one way from here on.
+ */
+static int open_for_pull(struct pull *pull)
+{
+    return broker_open_db(pull->broker, pull->local, true);
+}
+
 /* 1: the queue may have more for this worker; 0: not now; -1: the end. */
 static int pull_queue(struct broker *broker, struct local_queue *local)
 {
@@ -673,13 +691,15 @@ static int pull_queue(struct broker *broker, struct local_queue *local)
     int result = 0;
     if (list_empty(&local->open) && list_empty(&local->paused))
         return 0;
-    result = broker_open_db(broker, local);
-    if (result)
+    result = open_for_pull(&pull);
+    if (broker_is_fatal(result))
         return broker_fail(broker, result, "open a queue");
     if (broker_lock(broker, &local->queue->lock) != 0)
         return -1;
-    if (!atomic_load(&local->queue->dead))
+    if (!result && !atomic_load(&local->queue->dead))
         result = pull_locked(&pull);
+    if (broker_make_room(broker, result))
+        result = DB_LOCK_DEADLOCK; /* tried again at once, as after a conflict */
     bool more = !result && !pull.zone_full && pull.picks && local->queue->drr.count &&
                 !list_empty(&local->open);
     lock_release(&local->queue->lock);
@@ -689,6 +709,8 @@ static int pull_queue(struct broker *broker, struct local_queue *local)
         if (broker_is_fatal(result))
             return broker_fail(broker, result, "deliver");
     }
+    if (pull.zone_full || (result && !env_is_conflict(result)))
+        broker_want_pull_later(broker, local);
     if (pull.zone_full)
         log_write(LOG_WARN, "broker", "shared memory is full: delivery from \"%.*s\" waits",
                   STR_PRINT(local->queue->name));
@@ -702,6 +724,11 @@ int broker_deliver(struct broker *broker, unsigned pulls)
          index = scheduler_next_ready(broker->scheduler, broker->options.slot))
         if (broker->by_index[index])
             broker_want_pull(broker, broker->by_index[index]);
+    uint64_t now_ms = time_monotonic_ms();
+    if (now_ms >= broker->later_ms) {
+        broker->later_ms = now_ms + LATER_MS;
+        list_splice(&broker->pulls, &broker->later);
+    }
     while (pulls-- > 0 && !list_empty(&broker->pulls)) {
         struct local_queue *local = CONTAINER_OF(broker->pulls.next, struct local_queue, pulls);
         list_remove(&local->pulls);

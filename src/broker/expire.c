@@ -8,13 +8,20 @@
 #define BATCH 100        /* leases or lanes under one holding of the lock */
 #define TRY_AGAIN_MS 100 /* after a failure */
 
+static int retry_run(struct write *write, struct write_entry *first, struct write_entry *end)
+{
+    int result = 0, tries = 0;
+    do {
+        result = write_run(write, first, end);
+    } while ((env_is_conflict(result) || broker_make_room(write->broker, result)) &&
+             ++tries < BATCH);
+    return result;
+}
+
 static int retry_leases(struct write *write, struct list *due, uint32_t count)
 {
-    struct write_entry *entries = pool_zalloc(write->broker->scratch, count * sizeof(*entries));
-    struct write_entry **last = NULL;
+    struct write_entry entries[BATCH] = {{0}}, **last = NULL;
     uint32_t filled = 0;
-    if (!entries)
-        return ENOMEM;
     LIST_EACH(due, entry)
     {
         struct write_entry *next = &entries[filled++];
@@ -31,10 +38,15 @@ static int retry_leases(struct write *write, struct list *due, uint32_t count)
         list_remove(entry);
         queue_expiry_restore(write->queue, lease, write->monotonic_ms + TRY_AGAIN_MS);
     }
-    int result = 0, tries = 0;
-    do {
-        result = write_run(write, entries, NULL);
-    } while (env_is_conflict(result) && ++tries < BATCH);
+    int result = retry_run(write, entries, NULL);
+    if (!result || count == 1 || broker_is_fatal(result))
+        return result;
+    /* One that fails must not hold back the others. */
+    result = 0;
+    for (uint32_t i = 0; i < count && !broker_is_fatal(result); i++) {
+        int alone = retry_run(write, &entries[i], entries[i].next);
+        result = alone ? alone : result;
+    }
     return result;
 }
 
@@ -70,6 +82,12 @@ static int free_lanes(struct write *write, bool *more)
     return result;
 }
 
+static void postpone_lanes(struct queue *queue, uint64_t now_ms)
+{
+    if (!list_empty(&queue->idle_lanes))
+        CONTAINER_OF(queue->idle_lanes.next, struct lane, idle)->idle_since_ms = now_ms;
+}
+
 int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, bool *more)
 {
     struct local_queue *local = NULL;
@@ -78,8 +96,8 @@ int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, b
     list_init(&due);
     if (broker_local(broker, queue, &local) != 0)
         return -1;
-    int result = broker_open_db(broker, local);
-    if (result)
+    int result = broker_open_db(broker, local, true);
+    if (broker_is_fatal(result))
         return broker_fail(broker, result, "open a queue");
     if (broker_lock(broker, &queue->lock) != 0)
         return -1;
@@ -88,13 +106,15 @@ int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, b
                           .queue = queue,
                           .now_ns = time_wall_ns(),
                           .monotonic_ms = now_ms};
-    if (!atomic_load(&queue->dead)) {
+    if (!result && !atomic_load(&queue->dead)) {
         uint32_t count = queue_expired(queue, now_ms, &due, BATCH);
         *more = count == BATCH;
         if (count)
             result = retry_leases(&write, &due, count);
         if (!result)
             result = free_lanes(&write, more);
+        if (result) /* the lanes' time must not stay in the past: that would be a busy wait */
+            postpone_lanes(queue, now_ms);
         queue_timer_update(queue);
     }
     lock_release(&queue->lock);

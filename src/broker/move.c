@@ -36,6 +36,8 @@ struct move {
 
 static int lock_both(struct broker *broker, struct queue *a, struct queue *b)
 {
+    if (a == b)
+        return err_set(&broker->failure, 0, "a move from a queue to itself");
     struct queue *first = a->id < b->id ? a : b, *second = first == a ? b : a;
     if (broker_lock(broker, &first->lock) != 0)
         return -1;
@@ -46,18 +48,18 @@ static int lock_both(struct broker *broker, struct queue *a, struct queue *b)
 }
 
 static int prepare(struct move *move, struct broker *broker, struct local_queue *from,
-                   struct local_queue *to)
+                   struct local_queue *to, int *result)
 {
     memset(move, 0, sizeof(*move));
     move->broker = broker;
     move->from = (struct write){.broker = broker, .local = from, .queue = from->queue};
     move->to = (struct write){.broker = broker, .local = to, .queue = to->queue};
     move->messages = pool_zalloc(broker->scratch, MOVE_MAX * sizeof(*move->messages));
-    int result = move->messages ? broker_open_db(broker, from) : ENOMEM;
-    if (!result)
-        result = broker_open_db(broker, to);
-    if (result)
-        return broker_fail(broker, result, "open a queue");
+    *result = move->messages ? broker_open_db(broker, from, true) : ENOMEM;
+    if (!*result)
+        *result = broker_open_db(broker, to, true);
+    if (broker_is_fatal(*result))
+        return broker_fail(broker, *result, "open a queue");
     if (lock_both(broker, from->queue, to->queue) != 0)
         return -1;
     move->from.now_ns = move->to.now_ns = time_wall_ns();
@@ -202,8 +204,10 @@ int move_leased(struct broker *broker, struct local_queue *from, struct local_qu
 {
     struct move move;
     int result = 0;
-    if (prepare(&move, broker, from, to) != 0)
+    if (prepare(&move, broker, from, to, &result) != 0)
         return -1;
+    if (result)
+        return finish(&move, result, status);
     struct lease *lease = queue_lease_find(from->queue, id);
     if (atomic_load(&from->queue->dead) || atomic_load(&to->queue->dead)) {
         *status = FIBP_QUEUE_NOT_FOUND;
@@ -290,27 +294,40 @@ static int collect_ready(struct move *move, uint32_t limit)
     return result;
 }
 
+/* What was looked at is moved, or leased and passed over. */
+static void leave_lane(struct move *move)
+{
+    struct lane *lane = move->lane;
+    lane->next = move->next;
+    if (move->ended && lane->unscanned)
+        lane->drained = true;
+    else if (move->ended && lane->ready && list_empty(&lane->returned))
+        queue_ready_add(move->from.queue, lane, -(int64_t)lane->ready);
+    queue_lane_update(move->from.queue, lane, move->from.monotonic_ms);
+}
+
 /* One batch from the lane whose head came first. */
 static int move_batch(struct move *move, uint32_t limit, uint32_t *moved, uint8_t *status)
 {
     struct queue *queue = move->from.queue;
-    look_at_ring(&queue->drr.active, &move->lane);
-    look_at_ring(&queue->drr.spent, &move->lane);
-    if (!move->lane)
-        return 0;
-    move->next = move->lane->next;
-    collect_returned(move, limit);
-    int result = move->count ? 0 : collect_ready(move, limit);
-    if (!result && move->count)
-        result = run(move, 0, status);
-    if (result || *status != FIBP_OK)
-        return result;
-    *moved = move->count;
-    move->lane->next = move->next;
-    if (move->ended && move->lane->unscanned)
-        move->lane->drained = true;
-    queue_lane_update(queue, move->lane, move->from.monotonic_ms);
-    return 0;
+    int result = 0;
+    while (!result && !move->count && *status == FIBP_OK) {
+        move->lane = NULL;
+        move->ended = false;
+        look_at_ring(&queue->drr.active, &move->lane);
+        if (!move->lane)
+            return 0;
+        move->next = move->lane->next;
+        collect_returned(move, limit);
+        if (!move->count)
+            result = collect_ready(move, limit);
+        if (!result && move->count)
+            result = run(move, 0, status);
+        if (!result && *status == FIBP_OK)
+            leave_lane(move);
+    }
+    *moved = *status == FIBP_OK && !result ? move->count : 0;
+    return result;
 }
 
 int move_ready(struct broker *broker, struct local_queue *from, struct local_queue *to,
@@ -320,8 +337,10 @@ int move_ready(struct broker *broker, struct local_queue *from, struct local_que
     int result = 0;
     *moved = 0;
     *status = FIBP_OK;
-    if (prepare(&move, broker, from, to) != 0)
+    if (prepare(&move, broker, from, to, &result) != 0)
         return -1;
+    if (result)
+        return finish(&move, result, status);
     if (atomic_load(&from->queue->dead) || atomic_load(&to->queue->dead))
         *status = FIBP_QUEUE_NOT_FOUND;
     else

@@ -99,6 +99,10 @@ int broker_create_queue(struct broker *broker, struct operation *operation)
     uint64_t timeout_ms = create->visibility_timeout_ms ? create->visibility_timeout_ms
                                                         : broker->options.visibility_timeout_ms;
     operation->wrote = true;
+    if (create->name.size > sizeof(dlq_name) - DLQ_SUFFIX.size) {
+        operation->status = FIBP_INVALID_FRAME;
+        return 0;
+    }
     creations[0].record = (struct catalog_queue){
         .name = create->name, .visibility_timeout_ms = timeout_ms, .created_ms = now_ms};
     if (atomic_load(&broker->scheduler->space_low)) {
@@ -259,9 +263,10 @@ int broker_list_queues(struct broker *broker, struct operation *operation)
 
 #define KEY_ROWS_MAX 65535
 
-static uint32_t copy_keys(const struct queue *queue, const struct list *ring, uint8_t **names,
-                          struct operation_key_row *rows, uint32_t count, uint32_t limit)
+static uint32_t copy_keys(const struct list *ring, uint8_t **names, struct operation_key_row *rows,
+                          uint32_t limit)
 {
+    uint32_t count = 0;
     LIST_EACH(ring, entry)
     {
         if (count >= limit)
@@ -271,7 +276,7 @@ static uint32_t copy_keys(const struct queue *queue, const struct list *ring, ui
         memcpy(*names, key->name, key->name_size);
         rows[count++] = (struct operation_key_row){.key = str_of(*names, key->name_size),
                                                    .pending = key->ready,
-                                                   .deficit = drr_deficit(&queue->drr, drr),
+                                                   .deficit = drr->deficit,
                                                    .weight = drr->weight};
         *names += key->name_size;
     }
@@ -296,7 +301,6 @@ static void stats_locked(const struct queue *queue, struct operation_get_stats *
 {
     uint32_t count = 0;
     size_t names = key_bytes(&queue->drr.active, &count);
-    names += key_bytes(&queue->drr.spent, &count);
     stats->totals.depth = queue->ready + queue->leased;
     stats->totals.in_flight = queue->leased;
     stats->totals.consumers = queue_consumer_count(queue);
@@ -306,9 +310,7 @@ static void stats_locked(const struct queue *queue, struct operation_get_stats *
     if (!stats->keys)
         return;
     uint8_t *bytes = (uint8_t *)(stats->keys + count);
-    stats->key_count = copy_keys(queue, &queue->drr.active, &bytes, stats->keys, 0, count);
-    stats->key_count =
-        copy_keys(queue, &queue->drr.spent, &bytes, stats->keys, stats->key_count, count);
+    stats->key_count = copy_keys(&queue->drr.active, &bytes, stats->keys, count);
 }
 
 int broker_get_stats(struct broker *broker, struct operation *operation)

@@ -118,7 +118,7 @@ static void publish_lanes(struct write *write)
     for (struct lane *lane = write->lanes; lane; lane = lane->staged_next) {
         lane->staged = false;
         lane->stored_weight = lane->staged_weight;
-        drr_set_weight(&lane->key->drr, lane->staged_weight);
+        drr_set_weight(&write->queue->drr, &lane->key->drr, lane->staged_weight);
         queue_lane_update(write->queue, lane, write->monotonic_ms);
     }
     write->lanes = NULL;
@@ -221,7 +221,7 @@ static int run_locked(struct broker *broker, struct local_queue *local, struct w
 {
     struct queue *queue = local->queue;
     struct write write = {.broker = broker, .local = local, .queue = queue};
-    *result = broker_open_db(broker, local);
+    *result = broker_open_db(broker, local, true);
     if (*result)
         return broker_is_fatal(*result) ? broker_fail(broker, *result, "open a queue") : 0;
     if (broker_lock(broker, &queue->lock) != 0)
@@ -237,7 +237,8 @@ static int run_locked(struct broker *broker, struct local_queue *local, struct w
         int tries = 0;
         do {
             *result = write_run(&write, first, end);
-        } while (env_is_conflict(*result) && ++tries < CONFLICTS_MAX);
+        } while ((env_is_conflict(*result) || broker_make_room(broker, *result)) &&
+                 ++tries < CONFLICTS_MAX);
     }
     lock_release(&queue->lock);
     note_long_lock(broker, queue, write.monotonic_ms);

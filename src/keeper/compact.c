@@ -62,9 +62,9 @@ int compact_step(struct maintenance *maintenance)
         return 0;
     if (broker_local(broker, queue, &local) != 0)
         return -1;
-    int result = broker_open_db(broker, local);
+    int result = broker_open_db(broker, local, false);
     if (result)
-        return broker_fail(broker, result, "compact a queue");
+        return broker_is_fatal(result) ? broker_fail(broker, result, "compact a queue") : 0;
     if (broker_lock(broker, &queue->lock) != 0)
         return -1;
     int status = compact_locked(maintenance, local, &more);

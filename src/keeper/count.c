@@ -27,6 +27,14 @@ void count_abandon(struct maintenance *maintenance)
     maintenance->counting = NULL;
 }
 
+void count_forget_dead(struct maintenance *maintenance)
+{
+    if (!maintenance->counting || !atomic_load(&maintenance->counting->queue->dead))
+        return;
+    atomic_fetch_add(&maintenance->broker->scheduler->count_done, 1);
+    count_abandon(maintenance);
+}
+
 static int compare_lanes(const void *a, const void *b)
 {
     uint64_t x = (*(struct lane *const *)a)->id, y = (*(struct lane *const *)b)->id;
@@ -150,16 +158,14 @@ int count_step(struct maintenance *maintenance)
     if (!maintenance->counting)
         return 0;
     struct queue *queue = maintenance->counting->queue;
-    if (atomic_load(&queue->dead)) {
-        atomic_fetch_add(&broker->scheduler->count_done, 1);
-        count_abandon(maintenance);
+    count_forget_dead(maintenance);
+    if (!maintenance->counting)
         return 1;
-    }
     if (broker_local(broker, queue, &local) != 0)
         return -1;
-    int result = broker_open_db(broker, local);
+    int result = broker_open_db(broker, local, false);
     if (result)
-        return broker_fail(broker, result, "count messages");
+        return broker_is_fatal(result) ? broker_fail(broker, result, "count messages") : 0;
     if (broker_lock(broker, &queue->lock) != 0)
         return -1;
     result = queue_db_cursor(local->db, &cursor);
@@ -172,7 +178,12 @@ int count_step(struct maintenance *maintenance)
     lock_release(&queue->lock);
     if (done)
         count_abandon(maintenance);
-    if (result && !env_is_conflict(result))
+    if (broker_is_fatal(result))
         return broker_fail(broker, result, "count messages");
+    if (result && !env_is_conflict(result)) {
+        log_write(LOG_ERROR, "store", "count the messages of queue \"%.*s\": %s",
+                  STR_PRINT(queue->name), db_strerror(result));
+        return 0; /* once more in a second */
+    }
     return 1;
 }

@@ -168,7 +168,7 @@ static int open_store(struct keeper *keeper, struct err *err)
     bool clean = clean_mark_take(keeper);
     log_write(LOG_NOTICE, "store", clean ? "opening %s after a clean stop" : "recovering %s",
               keeper->env_options.path);
-    space_release(keeper->env_options.path);
+    (void)space_release(keeper->env_options.path);
     keeper->env = env_open(&keeper->env_options, err);
     if (!keeper->env || env_reserve_regions(&keeper->env_options, err) != 0 ||
         rebuild(keeper, err) != 0)
@@ -193,6 +193,10 @@ static void end_thread(struct keeper *keeper, struct err *failure, const struct 
     uint64_t one = 1;
     uint32_t up = ZONE_UP;
     *failure = broker->failure;
+    /* A zone that somebody marked dead, who may have died before saying so. */
+    if (!failure->text[0] && atomic_load(&keeper->options->zone->state) == ZONE_DEAD &&
+        atomic_load(&keeper->options->zone->generation) == keeper->generation)
+        err_set(failure, 0, "the environment was given up");
     if (failure->text[0]) {
         if (atomic_load(&keeper->options->zone->generation) == keeper->generation)
             atomic_compare_exchange_strong(&keeper->options->zone->state, &up, ZONE_DEAD);

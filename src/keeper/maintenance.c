@@ -7,6 +7,7 @@
 #include "os/time.h"
 #include "store/space.h"
 
+#define TICK_MS 100 /* a fast writer fills a disk, or the log, in less than a second */
 #define SECOND_MS 1000
 #define CLEAN_PERCENT 20 /* of the cache, so that puts need not write pages themselves */
 
@@ -49,6 +50,18 @@ static void watch_space(struct maintenance *maintenance)
               path);
 }
 
+/* A page that finds no room on the disk stays in the cache: no harm, once there is room. Anything
+ * else may be a sync that failed, and then the log behind it cannot be trusted. */
+static int checkpoint_failed(struct maintenance *maintenance, int result)
+{
+    if (result != ENOSPC)
+        return broker_fail(maintenance->broker, result, "write a checkpoint");
+    if (!broker_make_room(maintenance->broker, result) && !maintenance->disk_full)
+        log_write(LOG_ERROR, "store", "write a checkpoint: %s", db_strerror(result));
+    maintenance->disk_full = true;
+    return 0;
+}
+
 static int checkpoint(struct maintenance *maintenance, uint64_t now_ms)
 {
     const struct conf *conf = maintenance->conf;
@@ -57,8 +70,9 @@ static int checkpoint(struct maintenance *maintenance, uint64_t now_ms)
     int result = env_checkpoint(env, due ? 0 : conf->store.checkpoint.bytes, false);
     if (due)
         maintenance->last_checkpoint_ms = now_ms;
-    if (result) /* its sync may be what failed: the log behind it cannot be trusted any more */
-        return broker_fail(maintenance->broker, result, "write a checkpoint");
+    if (result)
+        return checkpoint_failed(maintenance, result);
+    maintenance->disk_full = false;
     int written = 0;
     result = env->db->memp_trickle(env->db, CLEAN_PERCENT, &written);
     if (result && broker_is_fatal(result))
@@ -71,17 +85,21 @@ int maintenance_step(struct maintenance *maintenance, uint64_t now_ms, uint64_t 
     int counting = count_step(maintenance), compacting = 0;
     if (counting < 0)
         return -1;
+    if (now_ms >= maintenance->next_tick_ms) {
+        maintenance->next_tick_ms = now_ms + TICK_MS;
+        watch_space(maintenance);
+        if (checkpoint(maintenance, now_ms) != 0)
+            return -1;
+    }
     if (now_ms >= maintenance->next_second_ms) {
         maintenance->next_second_ms = now_ms + SECOND_MS;
-        watch_space(maintenance);
-        if (broker_refresh(maintenance->broker) != 0 || purge_step(maintenance) != 0 ||
-            checkpoint(maintenance, now_ms) != 0)
+        if (broker_refresh(maintenance->broker) != 0 || purge_step(maintenance) != 0)
             return -1;
     }
     if (!counting)
         compacting = compact_step(maintenance);
     if (compacting < 0)
         return -1;
-    *wait_ms = maintenance->next_second_ms > now_ms ? maintenance->next_second_ms - now_ms : 0;
+    *wait_ms = maintenance->next_tick_ms > now_ms ? maintenance->next_tick_ms - now_ms : 0;
     return counting || compacting;
 }

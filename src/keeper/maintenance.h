@@ -13,6 +13,8 @@ struct maintenance {
     struct broker *broker; /* of this thread */
     const struct conf *conf;
     uint64_t reserve;        /* bytes of ballast */
+    uint64_t next_tick_ms;   /* monotonic: when disk and log are looked at next */
+    bool disk_full;          /* the last checkpoint found no room */
     uint64_t next_second_ms; /* monotonic: when the once-a-second jobs are due */
     uint64_t last_checkpoint_ms;
     struct list doomed;        /* ids whose file is to be removed */
@@ -40,6 +42,8 @@ int maintenance_step(struct maintenance *maintenance, uint64_t now_ms, uint64_t 
  * done. */
 int count_step(struct maintenance *maintenance) __attribute__((warn_unused_result));
 void count_abandon(struct maintenance *maintenance);
+/* Lets go of the queue being counted when it was deleted. */
+void count_forget_dead(struct maintenance *maintenance);
 
 /* Lets go of deleted queues and removes their files. */
 int purge_step(struct maintenance *maintenance) __attribute__((warn_unused_result));

@@ -92,11 +92,18 @@ int purge_step(struct maintenance *maintenance)
     struct err err = {0};
     if (broker_lock(broker, &scheduler->catalog_lock) != 0)
         return -1;
-    scheduler_reap(scheduler, freed, NULL);
-    int status = catalog_each_dead(broker->catalog, visit_dead, &visit, &err);
+    /* Under the lock nothing more is deleted: what this thread knows of dead queues goes now,
+     * before they are freed. */
+    int status = broker_refresh(broker);
+    count_forget_dead(maintenance);
+    if (status == 0)
+        scheduler_reap(scheduler, freed, NULL);
+    if (status == 0)
+        status = catalog_each_dead(broker->catalog, visit_dead, &visit, &err);
     lock_release(&scheduler->catalog_lock);
     if (status != 0) {
-        broker->failure = err;
+        if (err.text[0])
+            broker->failure = err;
         return -1;
     }
     LIST_EACH_SAFE(&maintenance->doomed, entry)

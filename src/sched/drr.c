@@ -3,8 +3,6 @@
 void drr_init(struct drr *drr, uint32_t quantum)
 {
     list_init(&drr->active);
-    list_init(&drr->spent);
-    drr->round = 0;
     drr->count = 0;
     drr->quantum = quantum ? quantum : 1;
 }
@@ -13,10 +11,9 @@ void drr_key_init(struct drr_key *key, uint32_t weight)
 {
     list_init(&key->ring);
     key->deficit = 0;
-    key->round = 0;
+    key->weight = weight ? weight : 1;
     key->burst = 0;
     key->active = false;
-    drr_set_weight(key, weight);
 }
 
 static int64_t share(const struct drr *drr, const struct drr_key *key)
@@ -30,7 +27,6 @@ void drr_activate(struct drr *drr, struct drr_key *key)
         return;
     key->active = true;
     key->burst = 0;
-    key->round = drr->round;
     key->deficit = share(drr, key);
     list_append(&drr->active, &key->ring);
     drr->count++;
@@ -47,37 +43,18 @@ void drr_deactivate(struct drr *drr, struct drr_key *key)
     drr->count--;
 }
 
-void drr_set_weight(struct drr_key *key, uint32_t weight)
+void drr_set_weight(struct drr *drr, struct drr_key *key, uint32_t weight)
 {
     key->weight = weight ? weight : 1;
+    if (key->deficit > share(drr, key))
+        key->deficit = share(drr, key);
 }
 
-int64_t drr_deficit(const struct drr *drr, const struct drr_key *key)
+struct drr_key *drr_front(const struct drr *drr)
 {
-    /* A key in a ring is at most one round behind: the next one starts only when all were spent. */
-    return key->active && key->round < drr->round ? key->deficit + share(drr, key) : key->deficit;
-}
-
-struct drr_key *drr_front(struct drr *drr)
-{
-    if (list_empty(&drr->active)) {
-        if (list_empty(&drr->spent))
-            return NULL;
-        list_splice(&drr->active, &drr->spent);
-        drr->round++;
-    }
-    struct drr_key *key = CONTAINER_OF(drr->active.next, struct drr_key, ring);
-    key->deficit = drr_deficit(drr, key);
-    key->round = drr->round;
-    return key;
-}
-
-uint32_t drr_burst_left(const struct drr_key *key)
-{
-    uint32_t left = key->weight > key->burst ? key->weight - key->burst : 1;
-    if (key->deficit < (int64_t)left)
-        left = key->deficit > 0 ? (uint32_t)key->deficit : 1;
-    return left;
+    if (list_empty(&drr->active))
+        return NULL;
+    return CONTAINER_OF(drr->active.next, struct drr_key, ring);
 }
 
 void drr_charge(struct drr *drr, struct drr_key *key)
@@ -86,9 +63,11 @@ void drr_charge(struct drr *drr, struct drr_key *key)
     key->burst++;
     if (key->deficit > 0 && key->burst < key->weight)
         return;
+    if (key->deficit <= 0)
+        key->deficit += share(drr, key);
     key->burst = 0;
     list_remove(&key->ring);
-    list_append(key->deficit > 0 ? &drr->active : &drr->spent, &key->ring);
+    list_append(&drr->active, &key->ring);
 }
 
 void drr_refund(struct drr_key *key)

@@ -280,7 +280,8 @@ void queue_timer_update(struct queue *queue)
                         QUEUE_LANE_IDLE_MS;
         when = idle < when ? idle : when;
     }
-    if (when == UINT64_MAX || (queue->timer.linked && queue->timer.key <= when))
+    if (when == UINT64_MAX || atomic_load(&queue->dead) ||
+        (queue->timer.linked && queue->timer.key <= when))
         return;
     if (scheduler_lock(scheduler, &scheduler->timer_lock) != LOCK_HELD)
         return;

@@ -91,7 +91,7 @@ static int add_lane(struct rebuild *rebuild, struct str key, struct str value, s
     if (!lane)
         return zone_full(rebuild, err);
     lane->stored_weight = record.weight;
-    drr_set_weight(&lane->key->drr, record.weight);
+    drr_set_weight(&rebuild->queue->drr, &lane->key->drr, record.weight);
     rebuild->lanes[rebuild->lane_count++] = lane;
     return 0;
 }

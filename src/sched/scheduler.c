@@ -103,6 +103,10 @@ void scheduler_kill(struct scheduler *scheduler, struct queue *queue)
     atomic_store(&queue->dead, true);
     queue->dead_since = atomic_load(&scheduler->zone->catalog_generation) + 1;
     list_append(&scheduler->dead, &queue->dead_link);
+    if (scheduler_lock(scheduler, &scheduler->timer_lock) == LOCK_HELD) {
+        heap_remove(&scheduler->timers, &queue->timer);
+        lock_release(&scheduler->timer_lock);
+    }
     scheduler->queue_count--;
     scheduler_catalog_changed(scheduler);
 }

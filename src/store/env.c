@@ -12,11 +12,12 @@
 #include <unistd.h>
 
 #include "os/calls.h"
+#include "os/io.h"
 #include "os/log.h"
 #include "store/page_guard.h"
 
-#define LOG_BUFFER (16u << 20)
-#define LOG_FILE (64u << 20)
+#define LOG_BUFFER (8u << 20)
+#define LOG_FILE (32u << 20)  /* at least four buffers; the log is removed in units of a file */
 #define LOG_REGION (8u << 20) /* names of open files: 20,000 of them */
 #define FILES 20000
 #define TRANSACTIONS 1000
@@ -49,12 +50,28 @@ static int process_is_alive(DB_ENV *db, pid_t pid, db_threadid_t thread, u_int32
     return kill(pid, 0) == 0 || errno != ESRCH;
 }
 
+/* Berkeley DB takes a short write for an error and reports the errno that is there by chance; what
+ * is short is a full disk. */
+static ssize_t write_whole(int fd, const void *data, size_t size)
+{
+    return io_write_all(fd, data, size) == 0 ? (ssize_t)size : -1;
+}
+
+/* A sync that fails is never "no room" to those who look at the result: it is final. */
+static int sync_whole(int fd)
+{
+    int result = os_fsync(fd);
+    if (result != 0 && errno == ENOSPC)
+        errno = EIO;
+    return result;
+}
+
 /* Routes Berkeley DB's writes and syncs through the seam of os/calls. Syncs of the log become
  * fdatasync there: the file's size is flushed with it, its times need not be. */
 static void route_calls(void)
 {
-    (void)db_env_set_func_fsync(os_fsync);
-    (void)db_env_set_func_write(os_write);
+    (void)db_env_set_func_fsync(sync_whole);
+    (void)db_env_set_func_write(write_whole);
     (void)db_env_set_func_pwrite(page_guard_pwrite);
     (void)db_env_set_func_ftruncate(os_ftruncate);
 }

@@ -35,14 +35,16 @@ static uint64_t ballast_size(const char *store_path)
     return size;
 }
 
-void space_release(const char *store_path)
+bool space_release(const char *store_path)
 {
+    if (ballast_size(store_path) == 0)
+        return false;
     int fd = ballast_open(store_path, O_WRONLY);
     if (fd < 0)
-        return;
-    if (ftruncate(fd, 0) != 0) { /* nothing more can be done: the next look finds it as it is */
-    }
+        return false;
+    bool released = os_ftruncate(fd, 0) == 0;
     (void)os_close(fd);
+    return released;
 }
 
 bool space_restore(const char *store_path, uint64_t reserve)
@@ -67,5 +69,5 @@ bool space_is_low(const char *store_path, uint64_t reserve)
     uint64_t free_bytes = 0;
     if (ballast_size(store_path) < reserve)
         return true;
-    return io_free_space(store_path, &free_bytes, NULL) == 0 && free_bytes < reserve / 8;
+    return io_free_space(store_path, &free_bytes, NULL) == 0 && free_bytes < reserve / 4;
 }

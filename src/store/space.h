@@ -14,8 +14,8 @@
 /* Bytes held back for a setting of store.reserve (0: auto). */
 uint64_t space_reserve(uint64_t setting, uint64_t checkpoint_bytes);
 
-/* Gives the ballast's room to others. No harm when there is none. */
-void space_release(const char *store_path);
+/* Gives the ballast's room to others; false when there was none. */
+bool space_release(const char *store_path);
 
 /* Makes the ballast whole when the disk has room for it and as much again; false when it has not.
  */

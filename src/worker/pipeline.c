@@ -42,7 +42,7 @@ int pipeline_fd(const struct pipeline *pipeline)
     return pipeline->fd;
 }
 
-static void signal_loop(struct pipeline *pipeline)
+void pipeline_signal(struct pipeline *pipeline)
 {
     uint64_t one = 1;
     if (write(pipeline->fd, &one, sizeof(one)) != (ssize_t)sizeof(one)) {
@@ -53,13 +53,13 @@ static void signal_loop(struct pipeline *pipeline)
 void pipeline_post_result(struct pipeline *pipeline, struct operation *operation)
 {
     if (mailbox_post(&pipeline->results, &operation->link))
-        signal_loop(pipeline);
+        pipeline_signal(pipeline);
 }
 
 void pipeline_announce_end(struct pipeline *pipeline)
 {
     atomic_store(&pipeline->ended, true);
-    signal_loop(pipeline);
+    pipeline_signal(pipeline);
 }
 
 static struct operation *chain_of(struct mailbox_link *link)
@@ -120,8 +120,6 @@ static void join(struct pipeline *pipeline)
         return;
     thread_join(&pipeline->thread);
     pipeline->joinable = false;
-    if (!pipeline->failure.text[0])
-        err_set(&pipeline->failure, 0, "the environment was given up");
     atomic_store(&pipeline->state, pipeline->stop_asked ? PIPELINE_AWAY : PIPELINE_FAILED);
 }
 

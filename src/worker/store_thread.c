@@ -270,6 +270,13 @@ void store_thread_run(void *argument)
         if (atomic_load(&pipeline->sync_failed) && !pipeline->failure.text[0])
             err_set(&pipeline->failure, 0, "a flush of the log failed");
     }
+    if (atomic_load(&pipeline->stop) == PIPELINE_GO_ON) {
+        /* Closing can hang on what a dead process holds: the master must know before. */
+        if (!pipeline->failure.text[0])
+            err_set(&pipeline->failure, 0, "the environment was given up");
+        atomic_store(&pipeline->state, PIPELINE_FAILED);
+        pipeline_signal(pipeline);
+    }
     close_store(pipeline);
     pipeline_announce_end(pipeline);
 }

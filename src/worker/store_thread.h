@@ -62,6 +62,8 @@ struct operation *pipeline_take_requests(struct pipeline *pipeline);
 struct operation *pipeline_take_flushes(struct pipeline *pipeline);
 /* Gives one finished operation to the loop. */
 void pipeline_post_result(struct pipeline *pipeline, struct operation *operation);
+/* Makes the loop look. */
+void pipeline_signal(struct pipeline *pipeline);
 /* The store thread's last word. */
 void pipeline_announce_end(struct pipeline *pipeline);
 

@@ -57,6 +57,18 @@ static unsigned enqueue_frame(struct fixture *f, struct peer *peer, int *code)
     return good;
 }
 
+/* The depth must become what was confirmed, plus at most what was sent without an answer. */
+static void check_depth(struct fixture *f, struct peer *peer, unsigned least, unsigned most,
+                        const char *when)
+{
+    struct framed_stats stats = {.depth = 0};
+    uint64_t end_ns = time_monotonic_ns() + 20000000000u; /* counted anew after a crash */
+    while (stats.depth < least && time_monotonic_ns() < end_ns)
+        MUST(f, peer_stats(peer, "full", &stats, &f->err));
+    print_message("%s the depth is %llu\n", when, (unsigned long long)stats.depth);
+    assert_in_range(stats.depth, least, most);
+}
+
 /* Enqueues until it is refused; how many were confirmed. */
 static unsigned fill(struct fixture *f, struct peer **peer, unsigned frames_max)
 {
@@ -159,8 +171,10 @@ static void full_disk(struct fixture *f, void (*full)(struct fixture *f), unsign
     print_message("%u messages confirmed until the disk was full\n", confirmed);
 
     /* It stays so over a kill, and then nothing is missing. */
+    check_depth(f, peer, confirmed, sent * FRAME, "before the kill");
     fixture_crash(f);
     peer = fixture_peer(f);
+    check_depth(f, peer, confirmed, sent * FRAME, "after the kill");
     drain(f, peer, confirmed, sent * FRAME);
 
     struct refill refill = {.f = f};

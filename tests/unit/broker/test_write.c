@@ -314,7 +314,7 @@ static uint32_t stored_weight(struct fixture *fixture, const char *queue_name, c
     uint32_t weight = 0;
     *lanes = 0;
     assert_int_equal(broker_find_queue(fixture->broker, str_from_c(queue_name), &local), 0);
-    assert_int_equal(broker_open_db(fixture->broker, local), 0);
+    assert_int_equal(queue_db_open(&fixture->broker->cache, &local->db, local->queue->id, true), 0);
     queue_db_bulk_init(&bulk);
     assert_int_equal(queue_db_cursor(local->db, &cursor), 0);
     assert_int_equal(queue_db_bulk_read(cursor, &bulk, STR("K"), 0), 0);

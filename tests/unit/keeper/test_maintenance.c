@@ -62,7 +62,7 @@ static unsigned stored_messages(struct fixture *fixture, const char *name)
     size_t from_size = 1;
     unsigned count = 0;
     assert_int_equal(broker_find_queue(fixture->broker, str_from_c(name), &local), 0);
-    assert_int_equal(broker_open_db(fixture->broker, local), 0);
+    assert_int_equal(queue_db_open(&fixture->broker->cache, &local->db, local->queue->id, true), 0);
     queue_db_bulk_init(&bulk);
     assert_int_equal(queue_db_cursor(local->db, &cursor), 0);
     while (queue_db_bulk_read(cursor, &bulk, str_of(from, from_size), 0) == 0) {

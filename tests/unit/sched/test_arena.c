@@ -72,8 +72,7 @@ static bool block_take(const struct space *space, struct block *block, unsigned 
     if (!block->data)
         return false;
     assert_int_equal((uintptr_t)block->data % 16, 0);
-    assert_true(block->data >= space->memory &&
-                block->data + block->size <= space->memory + SIZE);
+    assert_true(block->data >= space->memory && block->data + block->size <= space->memory + SIZE);
     memset(block->data, block->fill, block->size);
     return true;
 }

@@ -245,7 +245,7 @@ static void destroying_gives_all_memory_back(void **state)
             if (i % 3 == 0)
                 queue_lease_return(queue, lease);
             if (i % 5 == 0)
-                (void)queue_lane_create(queue, i, 1, str_from_c(name), 1, STR("\0\1x"));
+                assert_non_null(queue_lane_create(queue, i, 1, str_from_c(name), 1, STR("\0\1x")));
         }
         queue_destroy(queue);
         if (round == 0)

@@ -11,7 +11,7 @@ static struct local_queue *open_queue(struct fixture *fixture, const char *name)
     struct local_queue *local = NULL;
     assert_int_equal(broker_find_queue(fixture->broker, str_from_c(name), &local), 0);
     assert_non_null(local);
-    assert_int_equal(broker_open_db(fixture->broker, local), 0);
+    assert_int_equal(queue_db_open(&fixture->broker->cache, &local->db, local->queue->id, true), 0);
     return local;
 }
 

@@ -1,0 +1,78 @@
+/* Records of a store that is damaged: what a parser accepts stays within its value, and is what
+   writing it anew gives. */
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "store/record.h"
+
+#define REQUIRE(condition) ((condition) ? (void)0 : abort())
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void require_inside(struct str whole, struct str part)
+{
+    REQUIRE(part.size <= whole.size);
+    REQUIRE(part.size == 0 ||
+            (part.data >= whole.data && part.data + part.size <= whole.data + whole.size));
+}
+
+static void message(struct str value)
+{
+    struct record_message parsed, again;
+    uint8_t header[RECORD_MESSAGE_HEADER];
+    if (!record_message_parse(value, &parsed))
+        return;
+    require_inside(value, parsed.body);
+    REQUIRE(parsed.body.size + RECORD_MESSAGE_HEADER == value.size);
+    record_message_header(header, &parsed);
+    record_message_set_attempt(header, parsed.attempt);
+    REQUIRE(record_message_parse(str_of(header, sizeof(header)), &again));
+    REQUIRE(again.attempt == parsed.attempt && again.weight == parsed.weight &&
+            again.enqueued_ms == parsed.enqueued_ms && uuid_equal(&again.id, &parsed.id));
+}
+
+static void lane(struct str value)
+{
+    struct record_lane parsed, again;
+    struct buf buf;
+    if (!record_lane_parse(value, &parsed))
+        return;
+    require_inside(value, parsed.fairness_key);
+    require_inside(value, parsed.throttle_keys);
+    struct str keys = parsed.throttle_keys;
+    for (unsigned i = 0; i < parsed.throttle_count; i++) {
+        struct str key = record_throttle_next(&keys);
+        require_inside(value, key);
+        REQUIRE(key.size <= RECORD_KEY_BYTES_MAX);
+    }
+    REQUIRE(keys.size == 0);
+    buf_init(&buf, 0);
+    record_lane_append(&buf, &parsed);
+    REQUIRE(!buf.failed && record_lane_parse(buf_str(&buf), &again));
+    REQUIRE(str_equal(again.fairness_key, parsed.fairness_key) && again.weight == parsed.weight &&
+            str_equal(again.throttle_keys, parsed.throttle_keys));
+    buf_free(&buf);
+}
+
+static void leases(struct str value)
+{
+    struct record_leases parsed;
+    uint64_t sum = 0, lane_id = 0, seq = 0;
+    if (!record_leases_parse(value, &parsed))
+        return;
+    REQUIRE(parsed.count > 0 && parsed.count <= RECORD_LEASES_MAX);
+    for (unsigned i = 0; i < parsed.count; i++) {
+        record_leases_position(&parsed, i, &lane_id, &seq);
+        sum += lane_id ^ seq;
+    }
+    __asm__ volatile("" : : "r"(sum)); /* every position is read */
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct str value = str_of(data, size);
+    message(value);
+    lane(value);
+    leases(value);
+    return 0;
+}

@@ -1,0 +1,177 @@
+#include "unit/store/stored.h"
+
+#include "store/catalog.h"
+
+struct seen {
+    char names[10][300];
+    uint64_t ids[10], timeouts[10], dead[10];
+    unsigned count, dead_count;
+};
+
+static int see_queue(void *context, const struct catalog_queue *queue, struct err *err)
+{
+    struct seen *seen = context;
+    (void)err;
+    memcpy(seen->names[seen->count], queue->name.data, queue->name.size);
+    seen->timeouts[seen->count] = queue->visibility_timeout_ms;
+    seen->ids[seen->count++] = queue->id;
+    return 0;
+}
+
+static int see_dead(void *context, uint64_t id, struct err *err)
+{
+    struct seen *seen = context;
+    (void)err;
+    seen->dead[seen->dead_count++] = id;
+    return 0;
+}
+
+static struct catalog *open_catalog(struct stored *stored)
+{
+    struct err err = {0};
+    struct catalog *catalog = catalog_open(stored->env, true, &err);
+    if (!catalog)
+        fail_msg("%s", err.text);
+    return catalog;
+}
+
+static uint64_t put_queue(struct stored *stored, struct catalog *catalog, struct str name,
+                          uint64_t timeout_ms)
+{
+    DB_TXN *txn = NULL;
+    struct catalog_queue queue = {.name = name, .visibility_timeout_ms = timeout_ms};
+    assert_int_equal(env_begin(stored->env, &txn), 0);
+    assert_int_equal(catalog_put_queue(catalog, txn, &queue), 0);
+    assert_int_equal(env_commit(txn, ENV_COMMIT_MEMORY), 0);
+    return queue.id;
+}
+
+static void look(struct catalog *catalog, struct seen *seen)
+{
+    struct err err = {0};
+    memset(seen, 0, sizeof(*seen));
+    assert_int_equal(catalog_each_queue(catalog, see_queue, seen, &err), 0);
+    assert_int_equal(catalog_each_dead(catalog, see_dead, seen, &err), 0);
+}
+
+static void queues_come_and_go_and_ids_stay_unique(void **state)
+{
+    struct stored *stored = *state;
+    struct catalog *catalog = open_catalog(stored);
+    static struct seen seen;
+    char longest[260];
+    DB_TXN *txn = NULL;
+    memset(longest, 'z', sizeof(longest));
+    look(catalog, &seen);
+    assert_int_equal(seen.count + seen.dead_count, 0);
+    uint64_t b = put_queue(stored, catalog, STR("b"), 30000);
+    uint64_t a = put_queue(stored, catalog, STR("a"), 60000);
+    uint64_t z = put_queue(stored, catalog, str_of(longest, 259), 1);
+    assert_true(b && a > b && z > a);
+    assert_int_equal(env_begin(stored->env, &txn), 0);
+    assert_int_equal(catalog_delete_queue(catalog, txn, STR("b"), b, 1), 0);
+    assert_int_equal(env_commit(txn, ENV_COMMIT_MEMORY), 0);
+    assert_true(put_queue(stored, catalog, STR("b"), 5) > z);
+    assert_int_equal(env_begin(stored->env, &txn), 0);
+    assert_int_equal(catalog_delete_queue(catalog, txn, STR("none"), 50, 1), DB_NOTFOUND);
+    assert_int_equal(txn->abort(txn), 0);
+    assert_int_equal(catalog_close(catalog), 0);
+    catalog = open_catalog(stored);
+    look(catalog, &seen);
+    assert_int_equal(seen.count, 3);
+    assert_string_equal(seen.names[0], "a");
+    assert_string_equal(seen.names[1], "b");
+    assert_int_equal(strlen(seen.names[2]), 259);
+    assert_int_equal(seen.timeouts[0], 60000);
+    assert_int_equal(seen.timeouts[1], 5);
+    assert_int_equal(seen.dead_count, 1);
+    assert_int_equal(seen.dead[0], b);
+    assert_int_equal(env_begin(stored->env, &txn), 0);
+    assert_int_equal(catalog_forget_dead(catalog, txn, b), 0);
+    assert_int_equal(env_commit(txn, ENV_COMMIT_MEMORY), 0);
+    look(catalog, &seen);
+    assert_int_equal(seen.dead_count, 0);
+    assert_int_equal(catalog_close(catalog), 0);
+    assert_int_equal(catalog_close(NULL), 0);
+}
+
+static void the_epoch_rises_for_ever(void **state)
+{
+    struct stored *stored = *state;
+    struct err err = {0};
+    uint32_t epoch = 0;
+    for (uint32_t i = 1; i <= 5; i++) {
+        struct catalog *catalog = open_catalog(stored);
+        assert_int_equal(catalog_raise_epoch(catalog, &epoch, &err), 0);
+        assert_int_equal(epoch, i);
+        assert_int_equal(catalog_close(catalog), 0);
+        assert_int_equal(env_close(stored->env), 0);
+        stored->env = stored_env(stored, true);
+    }
+}
+
+static int refuse(void *context, const struct catalog_queue *queue, struct err *err)
+{
+    (void)queue;
+    ++*(unsigned *)context;
+    return err_set(err, 7, "enough");
+}
+
+static void a_visitor_can_stop_the_walk(void **state)
+{
+    struct stored *stored = *state;
+    struct catalog *catalog = open_catalog(stored);
+    struct err err = {0};
+    unsigned calls = 0;
+    put_queue(stored, catalog, STR("a"), 1);
+    put_queue(stored, catalog, STR("b"), 1);
+    assert_int_equal(catalog_each_queue(catalog, refuse, &calls, &err), -1);
+    assert_int_equal(calls, 1);
+    assert_string_equal(err.text, "enough");
+    assert_int_equal(catalog_close(catalog), 0);
+}
+
+static void put_raw(struct stored *stored, struct str key, struct str value)
+{
+    DB *db = NULL;
+    DBT key_dbt = {.data = (void *)(uintptr_t)key.data, .size = (u_int32_t)key.size};
+    DBT value_dbt = {.data = (void *)(uintptr_t)value.data, .size = (u_int32_t)value.size};
+    assert_int_equal(db_create(&db, stored->env->db, 0), 0);
+    assert_int_equal(
+        db->open(db, NULL, "catalog.db", NULL, DB_BTREE, DB_AUTO_COMMIT | DB_THREAD, 0600), 0);
+    assert_int_equal(db->put(db, NULL, &key_dbt, &value_dbt, 0), 0);
+    assert_int_equal(db->close(db, 0), 0);
+}
+
+static void damage_is_an_error(void **state)
+{
+    struct stored *stored = *state;
+    struct err err = {0};
+    static struct seen seen;
+    assert_int_equal(catalog_close(open_catalog(stored)), 0);
+    put_raw(stored, STR("Q\0broken"), STR("\xff\xff\xff\xff"));
+    put_raw(stored, STR("X\0broken"), STR("\xff\xff\xff\xff"));
+    put_raw(stored, STR("E\0"), STR("\xff\xff\xff\xff"));
+    struct catalog *catalog = open_catalog(stored);
+    uint32_t epoch = 0;
+    assert_int_equal(catalog_each_queue(catalog, see_queue, &seen, &err), -1);
+    assert_non_null(strstr(err.text, "broken"));
+    assert_int_equal(catalog_each_dead(catalog, see_dead, &seen, &err), -1);
+    assert_int_equal(catalog_raise_epoch(catalog, &epoch, &err), -1);
+    assert_int_equal(catalog_close(catalog), 0);
+    put_raw(stored, STR("F\0"), STR("\x08\x63")); /* version 99 */
+    assert_null(catalog_open(stored->env, true, &err));
+    assert_non_null(strstr(err.text, "99"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(queues_come_and_go_and_ids_stay_unique, stored_setup,
+                                        stored_teardown),
+        cmocka_unit_test_setup_teardown(the_epoch_rises_for_ever, stored_setup, stored_teardown),
+        cmocka_unit_test_setup_teardown(a_visitor_can_stop_the_walk, stored_setup, stored_teardown),
+        cmocka_unit_test_setup_teardown(damage_is_an_error, stored_setup, stored_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,111 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "store/record.h"
+
+static void keys_sort_as_numbers(void **state)
+{
+    static const uint64_t numbers[] = {0, 1, 255, 256, 1ull << 40, (1ull << 40) + 1, UINT64_MAX};
+    uint8_t last[RECORD_MESSAGE_KEY_SIZE] = {0}, key[RECORD_MESSAGE_KEY_SIZE];
+    (void)state;
+    for (unsigned i = 0; i < 7; i++) {
+        for (unsigned j = 0; j < 7; j++) {
+            record_message_key(key, numbers[i], numbers[j]);
+            assert_true(memcmp(last, key, sizeof(key)) < 0);
+            memcpy(last, key, sizeof(key));
+            assert_int_equal(key[0], 'R');
+        }
+    }
+}
+
+static void a_message_is_read_as_written(void **state)
+{
+    struct record_message in = {.attempt = 7, .weight = UINT32_MAX, .enqueued_ms = 1ull << 45}, out;
+    uint8_t value[RECORD_MESSAGE_HEADER + 3] = {0};
+    (void)state;
+    memset(in.id.bytes, 0xa5, UUID_SIZE);
+    record_message_header(value, &in);
+    memcpy(value + RECORD_MESSAGE_HEADER, "abc", 3);
+    assert_true(record_message_parse(str_of(value, sizeof(value)), &out));
+    assert_int_equal(out.attempt, 7);
+    assert_int_equal(out.weight, UINT32_MAX);
+    assert_int_equal(out.enqueued_ms, 1ull << 45);
+    assert_true(uuid_equal(&in.id, &out.id));
+    assert_true(str_equal(out.body, STR("abc")));
+    record_message_set_attempt(value, 8);
+    assert_true(record_message_parse(str_of(value, RECORD_MESSAGE_HEADER), &out));
+    assert_int_equal(out.attempt, 8);
+    assert_int_equal(out.body.size, 0);
+    assert_false(record_message_parse(str_of(value, RECORD_MESSAGE_HEADER - 1), &out));
+    value[0] = RECORD_MESSAGE_VERSION + 1;
+    assert_false(record_message_parse(str_of(value, sizeof(value)), &out));
+}
+
+static void a_lane_is_read_as_written_and_only_whole(void **state)
+{
+    const struct str throttle = STR("\0\1x\0\0\0\3abc");
+    struct record_lane in = {.weight = 3,
+                             .fairness_key = STR("tenant"),
+                             .throttle_count = 3,
+                             .throttle_keys = throttle},
+                       out;
+    struct buf buf;
+    (void)state;
+    buf_init(&buf, 0);
+    record_lane_append(&buf, &in);
+    assert_true(record_lane_parse(buf_str(&buf), &out));
+    assert_int_equal(out.weight, 3);
+    assert_true(str_equal(out.fairness_key, in.fairness_key));
+    assert_true(str_equal(out.throttle_keys, throttle));
+    assert_int_equal(out.throttle_count, 3);
+    struct str keys = out.throttle_keys;
+    assert_true(str_equal(record_throttle_next(&keys), STR("x")));
+    assert_int_equal(record_throttle_next(&keys).size, 0);
+    assert_true(str_equal(record_throttle_next(&keys), STR("abc")));
+    assert_int_equal(keys.size, 0);
+    for (size_t size = 0; size < buf.size; size++) {
+        uint8_t *exact = malloc(size ? size : 1); /* so that a read beyond it shows */
+        memcpy(exact, buf.data, size);
+        assert_false(record_lane_parse(str_of(exact, size), &out));
+        free(exact);
+    }
+    buf_append_u8(&buf, 0);
+    assert_false(record_lane_parse(buf_str(&buf), &out));
+    buf_free(&buf);
+}
+
+static void a_batch_is_read_as_written_and_only_whole(void **state)
+{
+    uint8_t value[RECORD_LEASES_HEADER + 2 * RECORD_POSITION_SIZE];
+    struct record_leases leases;
+    uint64_t lane = 0, seq = 0;
+    (void)state;
+    record_leases_header(value, 2, 99);
+    for (unsigned i = 0; i < 4; i++)
+        bytes_put_u64(value + RECORD_LEASES_HEADER + i * 8, i + 1);
+    assert_true(record_leases_parse(str_of(value, sizeof(value)), &leases));
+    assert_int_equal(leases.expires_ms, 99);
+    record_leases_position(&leases, 1, &lane, &seq);
+    assert_int_equal(lane, 3);
+    assert_int_equal(seq, 4);
+    for (size_t size = 0; size < sizeof(value); size++)
+        assert_false(record_leases_parse(str_of(value, size), &leases));
+    record_leases_header(value, 0, 99);
+    assert_false(record_leases_parse(str_of(value, RECORD_LEASES_HEADER), &leases));
+    record_leases_header(value, RECORD_LEASES_MAX + 1, 99);
+    assert_false(record_leases_parse(str_of(value, sizeof(value)), &leases));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(keys_sort_as_numbers),
+        cmocka_unit_test(a_message_is_read_as_written),
+        cmocka_unit_test(a_lane_is_read_as_written_and_only_whole),
+        cmocka_unit_test(a_batch_is_read_as_written_and_only_whole),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

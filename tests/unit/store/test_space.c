@@ -1,0 +1,96 @@
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "os/calls.h"
+#include "store/space.h"
+
+#include "unit/os/scratch.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+static off_t ballast_size(struct scratch *scratch)
+{
+    struct stat info;
+    return stat(scratch_path(scratch, "ballast"), &info) == 0 ? info.st_size : -1;
+}
+
+static int full_fallocate(int fd, int mode, off_t offset, off_t size)
+{
+    (void)fd;
+    (void)mode;
+    (void)offset;
+    (void)size;
+    errno = ENOSPC;
+    return -1;
+}
+
+static int nearly_full(const char *path, struct statvfs *result)
+{
+    int status = statvfs(path, result);
+    result->f_bavail = MIB / result->f_frsize;
+    return status;
+}
+
+static int teardown(void **state)
+{
+    os_calls_reset();
+    return scratch_teardown(state);
+}
+
+static void the_reserve_follows_the_checkpoints(void **state)
+{
+    (void)state;
+    assert_int_equal(space_reserve(5, 100 * MIB), 5);
+    assert_int_equal(space_reserve(0, 100 * MIB), 264 * MIB);
+}
+
+static void the_ballast_is_made_and_given_up(void **state)
+{
+    struct scratch *scratch = *state;
+    assert_true(space_is_low(scratch->dir, 4 * MIB));
+    space_release(scratch->dir); /* there is none */
+    assert_int_equal(ballast_size(scratch), -1);
+    assert_true(space_restore(scratch->dir, 4 * MIB));
+    assert_int_equal(ballast_size(scratch), 4 * MIB);
+    assert_false(space_is_low(scratch->dir, 4 * MIB));
+    assert_true(space_restore(scratch->dir, 4 * MIB));
+    space_release(scratch->dir);
+    assert_int_equal(ballast_size(scratch), 0);
+    assert_true(space_is_low(scratch->dir, 4 * MIB));
+    assert_true(space_restore(scratch->dir, 4 * MIB));
+    assert_int_equal(ballast_size(scratch), 4 * MIB);
+}
+
+static void without_room_there_is_none(void **state)
+{
+    struct scratch *scratch = *state;
+    os_calls.fallocate = full_fallocate;
+    assert_false(space_restore(scratch->dir, 4 * MIB));
+    assert_true(ballast_size(scratch) <= 0);
+    assert_true(space_is_low(scratch->dir, 4 * MIB));
+    os_calls_reset();
+    os_calls.statvfs = nearly_full;
+    assert_false(space_restore(scratch->dir, 4 * MIB));
+    assert_true(ballast_size(scratch) <= 0);
+    os_calls_reset();
+    assert_true(space_restore(scratch->dir, 64 * MIB));
+    os_calls.statvfs = nearly_full; /* 1 MiB is less than an eighth */
+    assert_true(space_is_low(scratch->dir, 64 * MIB));
+    assert_false(space_is_low(scratch->dir, 4 * MIB));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(the_reserve_follows_the_checkpoints, scratch_setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(the_ballast_is_made_and_given_up, scratch_setup, teardown),
+        cmocka_unit_test_setup_teardown(without_room_there_is_none, scratch_setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
