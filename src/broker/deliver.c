@@ -15,7 +15,7 @@
 #include "os/time.h"
 #include "store/record.h"
 
-#define PULL_MESSAGES 32
+#define PULL_MESSAGES QUEUE_PULL
 #define LATER_MS 500
 #define PULL_BYTES                                                                                 \
     (1u << 20)       /* a pull reads no more once it has so many; one message may be larger */
@@ -81,6 +81,11 @@ static uint32_t consumer_room(const struct pull *pull, struct local_subscription
             return 0;
     }
     uint64_t room = limit - held;
+    if (sub->subscription->limit) {
+        uint32_t given = sub->subscription->delivered + sub->assigned;
+        uint32_t left = sub->subscription->limit > given ? sub->subscription->limit - given : 0;
+        room = room < left ? room : left;
+    }
     return room > PULL_MESSAGES ? PULL_MESSAGES : (uint32_t)room;
 }
 
@@ -105,8 +110,11 @@ static void find_room(struct pull *pull)
         if (pull->room >= PULL_MESSAGES)
             break;
     }
-    if (pull->room > PULL_MESSAGES)
-        pull->room = PULL_MESSAGES;
+    /* No more than the bytes of a pull allow, so that no lane uses up what others were given. */
+    size_t fitting = pull->local->record_size ? PULL_BYTES / pull->local->record_size : PULL_MESSAGES;
+    uint32_t most = fitting < PULL_MESSAGES ? (uint32_t)fitting : PULL_MESSAGES;
+    if (pull->room > most)
+        pull->room = most ? most : 1;
 }
 
 /* --- (1) picking
@@ -189,7 +197,10 @@ static bool copy_body(struct pull *pull, struct record_message *message)
 static void note_size(struct pull *pull, size_t size)
 {
     struct local_queue *local = pull->local;
-    local->record_size = (local->record_size * 7 + size) / 8;
+    if (size > local->record_size) /* up fast: a pull of large messages must stay within its bytes */
+        local->record_size = (local->record_size + size + 1) / 2;
+    else
+        local->record_size = (local->record_size * 7 + size) / 8;
     pull->bytes += size;
 }
 
@@ -495,6 +506,8 @@ static void publish_message(struct pull *pull, struct pull_message *message, uin
     lease->attempt = message->message.attempt;
     lease->batch = batch;
     lease->consumer = message->consumer->consumer;
+    if (message->consumer->subscription->limit)
+        message->consumer->subscription->delivered++;
     queue_lease_start(queue, lease, expires_ms);
 }
 
@@ -576,8 +589,10 @@ static int pull_locked(struct pull *pull)
     pull->monotonic_ms = time_monotonic_ms();
     pull->wall_ms = time_wall_ms();
     find_room(pull);
-    if (!pull->room)
+    if (!pull->room) {
+        queue_wake_waiters(pull->queue);
         return 0;
+    }
     pick(pull);
     int result = pull->picks ? queue_db_cursor(pull->local->db, &pull->cursor) : 0;
     if (!result && pull->picks)
@@ -594,6 +609,8 @@ static int pull_locked(struct pull *pull)
     settle(pull, !result && !pull->zone_full);
     if (!pull->queue->drr.count || pull->zone_full || result)
         pull->queue->waiting |= UINT64_C(1) << pull->broker->options.slot;
+    else
+        queue_wake_waiters(pull->queue);
     return result;
 }
 

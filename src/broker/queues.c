@@ -35,7 +35,7 @@ static int put_all(struct broker *broker, struct creation *creations, unsigned c
 static uint8_t make_all(struct broker *broker, struct creation *creations, unsigned count)
 {
     struct scheduler *scheduler = broker->scheduler;
-    if (scheduler->queue_count + count > scheduler->max_queues)
+    if (scheduler->queue_count + count > scheduler->max_queues || !scheduler_has_room(scheduler))
         return FIBP_CHANNEL_FULL;
     for (unsigned i = 0; i < count; i++) {
         creations[i].queue = queue_create(scheduler, creations[i].record.name, 0,

@@ -50,14 +50,14 @@ static int ack_stage(struct write *write, struct write_entry *entry)
     struct lease *lease = find_lease(write, entry);
     if (!lease)
         return 0;
-    if (lease->staged) { /* named twice in this transaction: ack twice is one ack, after a nack none
-                          */
-        set_status(entry, lease->staged == WRITE_ACK + 1 ? FIBP_OK : FIBP_MESSAGE_NOT_FOUND);
-        entry->staged = lease->staged == WRITE_ACK + 1;
+    if (lease->staged) { /* named twice in one frame: one ack. Otherwise somebody was faster */
+        entry->staged = lease->staged == WRITE_ACK + 1 && lease->staged_by == write->ordinal;
+        set_status(entry, entry->staged ? FIBP_OK : FIBP_MESSAGE_NOT_FOUND);
         return 0;
     }
     write_stage_removal(write, lease);
     lease->staged = WRITE_ACK + 1;
+    lease->staged_by = write->ordinal;
     entry->lease = lease;
     entry->staged = true;
     position_key(key, lease);

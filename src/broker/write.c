@@ -25,21 +25,28 @@ static const struct write_method *const methods[WRITE_KINDS] = {
 /* --- within a transaction
  * -------------------------------------------------------------------------- */
 
+/* Made by this transaction. */
+static bool is_new(const struct write *write, const struct lane *lane)
+{
+    return lane->id >= write->queue->next_lane;
+}
+
 struct lane *write_stage_lane(struct write *write, struct str fairness_key, uint32_t weight,
                               uint16_t throttle_count, struct str throttle_keys)
 {
     struct queue *queue = write->queue;
     struct lane *lane = queue_lane_find(queue, fairness_key, throttle_keys);
+    if (!lane && !scheduler_has_room(queue->scheduler))
+        return NULL;
     if (!lane) {
         lane = queue_lane_create(queue, write->next_lane, weight, fairness_key, throttle_count,
                                  throttle_keys);
         if (!lane)
             return NULL;
         write->next_lane++;
-        lane->stored_weight = ~weight; /* differs, so that K is written */
     }
     lane->staged_weight = weight;
-    if (!lane->staged && weight != lane->stored_weight) {
+    if (!lane->staged && (is_new(write, lane) || weight != lane->stored_weight)) {
         lane->staged = true;
         lane->staged_next = write->lanes;
         write->lanes = lane;
@@ -88,7 +95,7 @@ int write_consequences(struct write *write)
 {
     int result = 0;
     for (struct lane *lane = write->lanes; lane && !result; lane = lane->staged_next)
-        if (lane->staged_weight != lane->stored_weight)
+        if (is_new(write, lane) || lane->staged_weight != lane->stored_weight)
             result = put_lane(write, lane);
     for (struct lease_batch *batch = write->batches; batch && !result; batch = batch->staged_next) {
         uint8_t key[RECORD_LEASES_KEY_SIZE];
@@ -108,7 +115,7 @@ static void undo_lanes(struct write *write)
         struct lane *lane = write->lanes;
         write->lanes = lane->staged_next;
         lane->staged = false;
-        if (lane->id >= write->queue->next_lane) /* made by this transaction */
+        if (is_new(write, lane))
             queue_lane_free(write->queue, lane);
     }
 }
@@ -127,6 +134,7 @@ static void publish_lanes(struct write *write)
 void write_begin(struct write *write, DB_TXN *txn)
 {
     write->txn = txn;
+    write->ordinal = 0;
     write->next_seq = write->queue->next_seq;
     write->next_lane = write->queue->next_lane;
     write->lanes = NULL;
@@ -175,8 +183,12 @@ int write_run(struct write *write, struct write_entry *first, struct write_entry
     if (result)
         return result;
     write_begin(write, txn);
+    const struct operation *operation = NULL;
     bool any = false;
     for (struct write_entry *entry = first; entry != end && !result; entry = entry->next) {
+        if (entry != first && entry->operation != operation)
+            write->ordinal++;
+        operation = entry->operation;
         entry->staged = false;
         result = methods[entry->kind]->stage(write, entry);
         any = any || entry->staged;

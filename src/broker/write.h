@@ -45,6 +45,7 @@ struct write {
     uint64_t now_ns; /* wall clock, one reading */
     uint64_t monotonic_ms;
     uint64_t next_seq, next_lane; /* the queue's, not yet published */
+    uint16_t ordinal;             /* of the operation in hand, counted within the transaction */
     struct lane *lanes;           /* staged: K to be written */
     struct lease_batch *batches;  /* staged: fewer leases, perhaps none left */
 };

@@ -80,6 +80,23 @@ static int checkpoint(struct maintenance *maintenance, uint64_t now_ms)
     return 0;
 }
 
+/* A worker that died after it was woken leaves messages that nobody else was told of. */
+static int wake_forgotten(struct maintenance *maintenance)
+{
+    struct broker *broker = maintenance->broker;
+    for (uint32_t i = 0; i < ZONE_QUEUES; i++) {
+        struct queue *queue = atomic_load_explicit(&broker->scheduler->queues[i],
+                                                   memory_order_relaxed);
+        if (!queue || !queue->waiting || !queue->drr.count) /* a guess; looked at again below */
+            continue;
+        if (broker_lock(broker, &queue->lock) != 0)
+            return -1;
+        queue_wake_waiters(queue);
+        lock_release(&queue->lock);
+    }
+    return 0;
+}
+
 int maintenance_step(struct maintenance *maintenance, uint64_t now_ms, uint64_t *wait_ms)
 {
     int counting = count_step(maintenance), compacting = 0;
@@ -93,7 +110,8 @@ int maintenance_step(struct maintenance *maintenance, uint64_t now_ms, uint64_t 
     }
     if (now_ms >= maintenance->next_second_ms) {
         maintenance->next_second_ms = now_ms + SECOND_MS;
-        if (broker_refresh(maintenance->broker) != 0 || purge_step(maintenance) != 0)
+        if (broker_refresh(maintenance->broker) != 0 || purge_step(maintenance) != 0 ||
+            wake_forgotten(maintenance) != 0)
             return -1;
     }
     if (!counting)

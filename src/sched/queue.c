@@ -337,14 +337,33 @@ uint32_t queue_consumer_count(const struct queue *queue)
     return count;
 }
 
+/* The waiting worker whose turn it is; each gets as many turns as it has consumers. */
+static unsigned next_waiter(struct queue *queue)
+{
+    uint32_t total = 0;
+    for (uint64_t left = queue->waiting; left; left &= left - 1)
+        total += queue->consumers[__builtin_ctzll(left)].count;
+    uint32_t turn = total ? queue->turn++ % total : 0;
+    uint64_t left = queue->waiting;
+    for (; left & (left - 1); left &= left - 1) {
+        uint32_t count = queue->consumers[__builtin_ctzll(left)].count;
+        if (turn < count)
+            break;
+        turn -= count;
+    }
+    return (unsigned)__builtin_ctzll(left);
+}
+
 void queue_wake_waiters(struct queue *queue)
 {
-    uint64_t waiting = queue->waiting;
-    if (!waiting || !queue->drr.count)
+    if (!queue->drr.count)
         return;
-    queue->waiting = 0; /* each sets its bit again when it finds nothing */
-    for (; waiting; waiting &= waiting - 1)
-        scheduler_notify(queue->scheduler, (unsigned)__builtin_ctzll(waiting), queue->index);
+    uint64_t workers = 1 + queue->ready / QUEUE_PULL;
+    for (; queue->waiting && workers; workers--) {
+        unsigned slot = next_waiter(queue);
+        queue->waiting &= ~(UINT64_C(1) << slot); /* it sets its bit again when it finds nothing */
+        scheduler_notify(queue->scheduler, slot, queue->index);
+    }
 }
 
 /* --- making and unmaking -----------------------------------------------------------------------

@@ -54,9 +54,14 @@ static int each_record(struct rebuild *rebuild, uint8_t tag,
             break;
         bool more = false;
         while (!status && queue_db_bulk_next(&rebuild->bulk, &key, &value)) {
-            more = key.size > 0 && key.size < sizeof(from) && key.data[0] == tag;
+            more = key.size > 0 && key.data[0] == tag;
             if (!more)
                 break;
+            if (key.size >= sizeof(from)) { /* no such record has a key so long */
+                status = visit(rebuild, key, value, err);
+                more = false;
+                break;
+            }
             memcpy(from, key.data, key.size);
             from[key.size] = 0; /* the next key there can be */
             from_size = key.size + 1;

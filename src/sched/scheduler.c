@@ -59,6 +59,12 @@ enum lock_result scheduler_lock(struct scheduler *scheduler, struct lock *lock)
     return result;
 }
 
+bool scheduler_has_room(const struct scheduler *scheduler)
+{
+    uint64_t size = arena_size(scheduler->arena);
+    return arena_used(scheduler->arena) < size - size / 8;
+}
+
 struct queue *scheduler_find(const struct scheduler *scheduler, struct str name)
 {
     struct hash_link *link = hash_find(&scheduler->names, str_hash(name, scheduler->seed));

@@ -57,13 +57,19 @@ static ssize_t write_whole(int fd, const void *data, size_t size)
     return io_write_all(fd, data, size) == 0 ? (ssize_t)size : -1;
 }
 
-/* A sync that fails is never "no room" to those who look at the result: it is final. */
+/* Berkeley DB takes what these two return for the error. A sync that fails is never "no room" to those who look at the result: it is final. */
 static int sync_whole(int fd)
 {
-    int result = os_fsync(fd);
-    if (result != 0 && errno == ENOSPC)
+    if (os_fsync(fd) == 0)
+        return 0;
+    if (errno == ENOSPC)
         errno = EIO;
-    return result;
+    return errno;
+}
+
+static int truncate_to(int fd, off_t size)
+{
+    return os_ftruncate(fd, size) == 0 ? 0 : errno;
 }
 
 /* Routes Berkeley DB's writes and syncs through the seam of os/calls. Syncs of the log become
@@ -73,7 +79,7 @@ static void route_calls(void)
     (void)db_env_set_func_fsync(sync_whole);
     (void)db_env_set_func_write(write_whole);
     (void)db_env_set_func_pwrite(page_guard_pwrite);
-    (void)db_env_set_func_ftruncate(os_ftruncate);
+    (void)db_env_set_func_ftruncate(truncate_to);
 }
 
 static int configure_sizes(DB_ENV *db, const struct env_options *options)

@@ -8,7 +8,7 @@
 #include "os/calls.h"
 #include "os/io.h"
 
-#define AUTO_EXTRA (64u << 20)
+#define AUTO_EXTRA (128u << 20) /* four files of the log: what is acked fast before one can go */
 #define PATH_SIZE 4096
 
 uint64_t space_reserve(uint64_t setting, uint64_t checkpoint_bytes)

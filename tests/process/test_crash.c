@@ -164,6 +164,89 @@ static void test_attempt_counts_through_many_crashes(void **state)
     f->passed = true;
 }
 
+/* ---- a large backlog ---- */
+
+enum { BULK_FRAME = 50, BULK_SIZE = 2000, BULK_WINDOW = 4 };
+
+struct bulk {
+    uint64_t confirmed, sent;
+    uint32_t requests[BULK_WINDOW]; /* under way, oldest first */
+    unsigned open;
+};
+
+/* Meets the oldest answer; false at the end of the connection. */
+static bool bulk_answer(struct fixture *f, struct peer *peer, struct bulk *bulk)
+{
+    struct peer_frame *frame = NULL;
+    if (peer_answer(peer, bulk->requests[0], PEER_PATIENCE_MS, &frame, &f->err) != 1)
+        return false;
+    struct wire_reader reader;
+    uint32_t count = 0;
+    wire_reader_init(&reader, str_of(frame->body, frame->size));
+    if (frame->opcode == OPCODE_ENQUEUE_RESULT &&
+        framed_client_enqueue_result_begin(&reader, &count))
+        for (uint32_t i = 0; i < count; i++) {
+            struct framed_client_result result;
+            assert_true(framed_client_enqueue_result_next(&reader, &result));
+            bulk->confirmed += result.code == FIBP_OK;
+        }
+    free(frame);
+    memmove(bulk->requests, bulk->requests + 1, sizeof bulk->requests - sizeof bulk->requests[0]);
+    bulk->open--;
+    return true;
+}
+
+/* As many messages as the broker takes, for `ms`. */
+static void bulk_enqueue(struct fixture *f, struct peer *peer, struct bulk *bulk, unsigned ms)
+{
+    static char payload[BULK_SIZE];
+    struct peer_message messages[BULK_FRAME];
+    uint64_t end_ns = time_monotonic_ns() + ms * 1000000ull;
+    memset(payload, 'b', sizeof payload);
+    for (unsigned i = 0; i < BULK_FRAME; i++)
+        messages[i] =
+            (struct peer_message){.queue = "bulk", .payload = str_of(payload, sizeof payload)};
+    while (time_monotonic_ns() < end_ns) {
+        while (bulk->open < BULK_WINDOW) {
+            bulk->sent += BULK_FRAME;
+            MUST(f, peer_enqueue_send(peer, messages, BULK_FRAME, &bulk->requests[bulk->open++],
+                                      &f->err));
+        }
+        if (!bulk_answer(f, peer, bulk))
+            fail_msg("enqueue: %s", f->err.text);
+    }
+}
+
+/* Everything is killed while a backlog much larger than the cache is being written. */
+static void test_large_backlog_survives_kills(void **state)
+{
+    struct fixture *f = *state;
+    struct bulk bulk = {.open = 0};
+    struct framed_stats stats = {.depth = 0};
+    struct peer *peer = fixture_peer(f);
+    MUST(f, peer_create_queue(peer, "bulk", 0, &f->err));
+    for (unsigned round = 0; round < 6; round++) {
+        bulk_enqueue(f, peer, &bulk, 500 + 137 * round);
+        broker_kill_all(&f->broker);
+        while (bulk.open && bulk_answer(f, peer, &bulk)) /* what was answered before the death */
+            ;
+        bulk.open = 0;
+        fixture_close_all(f);
+        fixture_start(f);
+        peer = fixture_peer(f);
+        uint64_t end_ns = time_monotonic_ns() + 20000000000u; /* it counts in the background */
+        do
+            MUST(f, peer_stats(peer, "bulk", &stats, &f->err));
+        while (stats.depth < bulk.confirmed && time_monotonic_ns() < end_ns);
+        print_message("round %u: %llu confirmed, depth %llu\n", round,
+                      (unsigned long long)bulk.confirmed, (unsigned long long)stats.depth);
+        assert_in_range(stats.depth, bulk.confirmed, bulk.sent);
+        /* Those of unknown fate are known now. */
+        bulk.confirmed = bulk.sent = stats.depth;
+    }
+    f->passed = true;
+}
+
 static void test_regions_deleted_between_stop_and_start(void **state)
 {
     struct fixture *f = *state;
@@ -233,6 +316,7 @@ int main(void)
         WITH_BROKER(test_leases_hold_when_killed_amid_delivery),
         WITH_BROKER(test_old_leases_do_not_hit_new_messages),
         WITH_BROKER(test_attempt_counts_through_many_crashes),
+        WITH_BROKER(test_large_backlog_survives_kills),
         WITH_BROKER(test_regions_deleted_between_stop_and_start),
         WITH_CONF(test_small_tmpfs_is_refused),
         WITH_CONF(test_store_path_is_a_file),
