@@ -182,6 +182,7 @@ static void echo_serve(int listener, enum echo_cores cores, const cpu_set_t *all
     if (pin(cores, allowed, true) != 0) {
         _exit(1);
     }
+    /* cppcheck-suppress nullPointer ; accept4 may be called without an address */
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0) {
         _exit(1);

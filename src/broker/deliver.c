@@ -111,7 +111,8 @@ static void find_room(struct pull *pull)
             break;
     }
     /* No more than the bytes of a pull allow, so that no lane uses up what others were given. */
-    size_t fitting = pull->local->record_size ? PULL_BYTES / pull->local->record_size : PULL_MESSAGES;
+    size_t fitting =
+        pull->local->record_size ? PULL_BYTES / pull->local->record_size : PULL_MESSAGES;
     uint32_t most = fitting < PULL_MESSAGES ? (uint32_t)fitting : PULL_MESSAGES;
     if (pull->room > most)
         pull->room = most ? most : 1;
@@ -197,7 +198,8 @@ static bool copy_body(struct pull *pull, struct record_message *message)
 static void note_size(struct pull *pull, size_t size)
 {
     struct local_queue *local = pull->local;
-    if (size > local->record_size) /* up fast: a pull of large messages must stay within its bytes */
+    if (size >
+        local->record_size) /* up fast: a pull of large messages must stay within its bytes */
         local->record_size = (local->record_size + size + 1) / 2;
     else
         local->record_size = (local->record_size * 7 + size) / 8;

@@ -169,10 +169,10 @@ struct subscription {
     struct str queue; /* name, owned by the loop, stays until freed */
     const struct delivery_encoder *encoder;
     struct delivery_window *window;
-    uint32_t limit;         /* messages to deliver at most, ever; 0: no limit */
-    bool ended;  /* loop: OPERATION_SUBSCRIPTION_ENDED came or unsubscribe was sent */
-    uint32_t delivered;     /* store thread: messages delivered, counted when there is a limit */
-    void *store; /* private to the store thread */
+    uint32_t limit;     /* messages to deliver at most, ever; 0: no limit */
+    bool ended;         /* loop: OPERATION_SUBSCRIPTION_ENDED came or unsubscribe was sent */
+    uint32_t delivered; /* store thread: messages delivered, counted when there is a limit */
+    void *store;        /* private to the store thread */
 };
 
 /* SUBSCRIBE (status FIBP_QUEUE_NOT_FOUND when the queue is missing: then it is not registered and

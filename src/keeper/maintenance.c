@@ -85,8 +85,8 @@ static int wake_forgotten(struct maintenance *maintenance)
 {
     struct broker *broker = maintenance->broker;
     for (uint32_t i = 0; i < ZONE_QUEUES; i++) {
-        struct queue *queue = atomic_load_explicit(&broker->scheduler->queues[i],
-                                                   memory_order_relaxed);
+        struct queue *queue =
+            atomic_load_explicit(&broker->scheduler->queues[i], memory_order_relaxed);
         if (!queue || !queue->waiting || !queue->drr.count) /* a guess; looked at again below */
             continue;
         if (broker_lock(broker, &queue->lock) != 0)

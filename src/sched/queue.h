@@ -30,7 +30,7 @@
 #define LANE_MAGIC 0x4c414e45u
 #define LEASE_MAGIC 0x4c455345u
 
-#define QUEUE_PULL 32 /* messages that one pull of a worker takes at most */
+#define QUEUE_PULL 32             /* messages that one pull of a worker takes at most */
 #define QUEUE_LANE_IDLE_MS 60000u /* an empty lane is freed after so long */
 
 struct scheduler;
@@ -99,8 +99,8 @@ struct lease {
     struct lease_batch *batch; /* NULL only when it was rebuilt from nothing */
     struct consumer *consumer; /* NULL when not known */
     uint32_t attempt;
-    uint8_t state;  /* enum lease_state */
-    uint8_t staged; /* private to a running transaction: it will be removed */
+    uint8_t state;      /* enum lease_state */
+    uint8_t staged;     /* private to a running transaction: it will be removed */
     uint16_t staged_by; /* private to a running transaction: the operation that will remove it */
 };
 
@@ -211,8 +211,8 @@ struct consumer *queue_consumer_add(struct queue *queue, unsigned slot)
     __attribute__((warn_unused_result));
 void queue_consumer_remove(struct queue *queue, struct consumer *consumer);
 uint32_t queue_consumer_count(const struct queue *queue);
-/* Wakes as many waiting workers as there is something to deliver for, in turns. One that is woken and
- * cannot take all calls this again. */
+/* Wakes as many waiting workers as there is something to deliver for, in turns. One that is woken
+ * and cannot take all calls this again. */
 void queue_wake_waiters(struct queue *queue);
 
 /* --- making and unmaking -----------------------------------------------------------------------

@@ -45,8 +45,8 @@ struct scheduler *scheduler_create(struct zone *zone, uint32_t epoch, uint32_t q
 enum lock_result scheduler_lock(struct scheduler *scheduler, struct lock *lock)
     __attribute__((warn_unused_result));
 
-/* False when the last eighth of the arena is reached: it is kept for what makes room again (leases), new
- * queues and lanes are refused. */
+/* False when the last eighth of the arena is reached: it is kept for what makes room again
+ * (leases), new queues and lanes are refused. */
 bool scheduler_has_room(const struct scheduler *scheduler);
 
 /* Under the catalog lock. */

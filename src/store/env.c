@@ -57,7 +57,8 @@ static ssize_t write_whole(int fd, const void *data, size_t size)
     return io_write_all(fd, data, size) == 0 ? (ssize_t)size : -1;
 }
 
-/* Berkeley DB takes what these two return for the error. A sync that fails is never "no room" to those who look at the result: it is final. */
+/* Berkeley DB takes what these two return for the error. A sync that fails is never "no room" to
+ * those who look at the result: it is final. */
 static int sync_whole(int fd)
 {
     if (os_fsync(fd) == 0)

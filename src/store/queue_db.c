@@ -269,8 +269,7 @@ int queue_db_compact(struct queue_db *queue, DB_TXN *txn, unsigned pages, struct
     int result = queue->db->compact(queue->db, txn, position->size ? &start : NULL, NULL, &compact,
                                     DB_FREE_SPACE, &end);
     /* It ends where it began when there is nothing left to do. */
-    *more = !result && end.size > 0 &&
-            !str_equal(str_of(end.data, end.size), buf_str(position));
+    *more = !result && end.size > 0 && !str_equal(str_of(end.data, end.size), buf_str(position));
     buf_clear(position);
     if (*more)
         buf_append(position, end.data, end.size);
