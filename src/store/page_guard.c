@@ -18,6 +18,7 @@
 
 #define GUARD_NAME "pages"
 #define GUARD_SLOTS 64
+#define GUARD_STEP (1 << 20)
 #define GUARD_PAGE (64u << 10) /* the largest page of Berkeley DB */
 
 enum slot_state { SLOT_FREE, SLOT_TAKEN, SLOT_FULL };
@@ -89,16 +90,19 @@ static struct slot *take_slot(void)
     return NULL; /* processes died with them all: until the recovery that follows */
 }
 
-/* Room for what the file does not have yet, so that the write cannot end half way. */
+/* Room for what the file does not have yet, so that the write cannot end half way. It is allocated
+ * from the end of the file on, so that there are no holes, and in steps, so that few pages ask for
+ * it. */
 static int allocate(int fd, const struct stat *info, size_t size, off_t offset)
 {
-    bool inside = offset + (off_t)size <= info->st_size;
-    bool dense = info->st_blocks * 512 >= info->st_size;
-    if (inside && dense)
+    off_t end = offset + (off_t)size, allocated = info->st_blocks * 512;
+    if (allocated >= end && allocated >= info->st_size)
         return 0;
-    if (os_fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, (off_t)size) == 0 || errno == EOPNOTSUPP)
+    off_t from = info->st_size < offset ? info->st_size : offset;
+    if (os_fallocate(fd, FALLOC_FL_KEEP_SIZE, from, end - from + GUARD_STEP) == 0 ||
+        os_fallocate(fd, FALLOC_FL_KEEP_SIZE, from, end - from) == 0)
         return 0;
-    return -1;
+    return errno == EOPNOTSUPP ? 0 : -1;
 }
 
 ssize_t page_guard_pwrite(int fd, const void *data, size_t size, off_t offset)

@@ -4,6 +4,7 @@
 
 #include "core/buf.h"
 #include "fibp/framed.h"
+#include "worker/request.h"
 #include "worker/subscriber.h"
 
 /* ---- encoding, on the store thread ---- */
@@ -52,10 +53,11 @@ const struct delivery_encoder delivery_framed = {
 
 /* ---- sending, on the loop thread ---- */
 
-/* A delivery in the output of a connection. */
+/* A delivery in the output of a connection, or on its way there. */
 struct delivery_piece {
     struct conn_piece piece;
-    struct list list; /* in session->deliveries */
+    struct list list; /* in session->deliveries or session->kept */
+    uint64_t barrier; /* kept: until the write of this number and those before it are answered */
     struct session *session;
     struct operation_delivery *delivery;
     const struct subscription *subscription; /* only to be compared */
@@ -90,6 +92,39 @@ static void delivery_done(struct conn_piece *piece)
     free(queued);
 }
 
+static void delivery_send(struct delivery_piece *queued)
+{
+    struct session *session = queued->session;
+
+    if (conn_send(&session->conn, &queued->piece) < 0) {
+        delivery_return(session, queued->delivery);
+        free(queued);
+        return;
+    }
+    list_append(&session->deliveries, &queued->list);
+    session_touch(session);
+}
+
+/* Barriers only grow towards the end of `kept`: what comes up first is sent first. */
+void delivery_release(struct session *session)
+{
+    uint64_t oldest = UINT64_MAX;
+
+    if (list_empty(&session->kept))
+        return;
+    if (!list_empty(&session->writes))
+        oldest = CONTAINER_OF(session->writes.next, struct request, list)->sequence;
+    LIST_EACH_SAFE(&session->kept, entry)
+    {
+        struct delivery_piece *queued = CONTAINER_OF(entry, struct delivery_piece, list);
+
+        if (queued->barrier >= oldest)
+            return;
+        list_remove(&queued->list);
+        delivery_send(queued);
+    }
+}
+
 void delivery_arrived(struct operation_delivery *delivery)
 {
     struct subscription *subscription = delivery->subscription;
@@ -110,20 +145,25 @@ void delivery_arrived(struct operation_delivery *delivery)
         .session = session,
         .delivery = delivery,
         .subscription = subscription,
+        .barrier = session->write_count,
     };
-    if (conn_send(&session->conn, &queued->piece) < 0) {
-        free(queued);
-        delivery_return(session, delivery);
-        return;
-    }
-    list_append(&session->deliveries, &queued->list);
-    session_touch(session);
+    if (list_empty(&session->writes))
+        delivery_send(queued);
+    else
+        list_append(&session->kept, &queued->list);
 }
 
 void delivery_recall(const struct subscription *subscription)
 {
     struct session *session = subscription->owner;
 
+    LIST_EACH_SAFE(&session->kept, entry)
+    {
+        struct delivery_piece *kept = CONTAINER_OF(entry, struct delivery_piece, list);
+
+        if (kept->subscription == subscription)
+            delivery_done(&kept->piece);
+    }
     LIST_EACH_SAFE(&session->deliveries, entry)
     {
         struct delivery_piece *queued = CONTAINER_OF(entry, struct delivery_piece, list);

@@ -15,10 +15,15 @@
 extern const struct delivery_encoder delivery_framed;
 
 /* OPERATION_DELIVERY from the pipeline: queues it for sending, or gives it back when its
- * subscription has ended. Takes the operation. */
+ * subscription has ended. Takes the operation. One that comes while an Enqueue or Nack of its
+ * session is not answered is kept until it is: there are clients that take the next frame on the
+ * connection for the answer (spec/fibp.md A11, Python). */
 void delivery_arrived(struct operation_delivery *delivery);
 
-/* Gives back what is queued for a subscription and of which nothing is sent. */
+/* Queues what was kept for answers that have been made meanwhile. */
+void delivery_release(struct session *session);
+
+/* Gives back what is kept or queued for a subscription and of which nothing is sent. */
 void delivery_recall(const struct subscription *subscription);
 
 /* Lets deliveries go on that paused for want of room on the connection, when half of it is free. */

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "worker/delivery.h"
 #include "worker/subscriber.h"
 
 #define REQUEST_ALIGNMENT 16u
@@ -39,9 +40,23 @@ void request_pin_input(struct operation *operation)
         chunk_pin(request->chunk);
 }
 
+/* Deliveries that come up from now on wait for the answer. Acks need no such care: clients that
+ * take the next frame for the answer have no more than one message under way when they ack. */
+static void request_note_write(struct request *request)
+{
+    struct session *session = request->session;
+
+    request->sequence = ++session->write_count;
+    list_append(&session->writes, &request->list);
+}
+
 void request_submit(struct operation *operation)
 {
-    session_submit(request_of(operation)->session, operation);
+    struct request *request = request_of(operation);
+
+    if (operation->kind == OPERATION_ENQUEUE || operation->kind == OPERATION_NACK)
+        request_note_write(request);
+    session_submit(request->session, operation);
 }
 
 void request_free(struct operation *operation)
@@ -62,6 +77,10 @@ void request_back(struct operation *operation)
 
     if (request->answer && session_is_live(session))
         request->answer(session, operation);
+    if (request->sequence > 0) {
+        list_remove(&request->list);
+        delivery_release(session);
+    }
     if (operation->kind == OPERATION_SUBSCRIBE || operation->kind == OPERATION_UNSUBSCRIBE)
         subscriber_back((struct operation_subscription *)operation);
     request_free(operation);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "broker/operation.h"
+#include "core/list.h"
 #include "event/chunk.h"
 #include "hook/hook.h"
 #include "worker/session.h"
@@ -17,7 +18,9 @@ struct request {
     struct session *session;
     struct chunk *chunk; /* pinned: slices of the operation point into it; or NULL */
     struct hook_memory memory;
-    size_t size; /* bytes charged for the operation itself */
+    size_t size;       /* bytes charged for the operation itself */
+    struct list list;  /* in session->writes; only while `sequence` is set */
+    uint64_t sequence; /* which Enqueue or Nack of its session it is, from 1; 0: another request */
     /* Encodes the outcome; NULL when there is nothing to say. Called only while the peer can hear
      * it. */
     void (*answer)(struct session *session, struct operation *operation);

@@ -339,6 +339,8 @@ static void session_setup(struct session *session, struct sessions *sessions)
     list_init(&session->hold);
     list_init(&session->subscribers);
     list_init(&session->deliveries);
+    list_init(&session->kept);
+    list_init(&session->writes);
 }
 
 static void session_log_peer(int fd)

@@ -86,6 +86,9 @@ struct session {
     struct list subscribers;
     uint32_t subscriber_count;
     struct list deliveries; /* queued on the connection */
+    struct list kept;       /* deliveries that must not overtake the answer of a write */
+    struct list writes;     /* Enqueue and Nack requests that are not answered, oldest first */
+    uint64_t write_count;   /* of them, ever */
     struct delivery_window window;
     struct session_skip *skips; /* framed: continued requests that are being passed over; owned */
     uint32_t skip_count;

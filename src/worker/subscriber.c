@@ -179,6 +179,7 @@ void subscriber_ended(struct operation_ended *operation)
 
     if (!subscriber->subscription.ended) {
         subscriber->subscription.ended = true;
+        delivery_recall(&subscriber->subscription);
         if (session_is_live(session))
             session->dialect->error(session, subscriber->subscription.request_id,
                                     FIBP_QUEUE_NOT_FOUND, STR("queue deleted"));

@@ -1,7 +1,6 @@
 /*
- * vectors - reads the golden wire vectors: a "# " comment, then one line of hex. They are looked
- * for in $FILA_SHARED/spec/vectors, then in ../shared/spec/vectors of the working directory and of
- * the directories above it. A test that cannot find them fails.
+ * vectors - reads the golden wire vectors of tests/vectors: a "# " comment, then one line of hex.
+ * The tree is $FILAD_SOURCE, otherwise the working directory. A test that cannot find them fails.
  */
 #ifndef FILAD_TESTS_VECTORS_H
 #define FILAD_TESTS_VECTORS_H
@@ -27,22 +26,11 @@ struct vectors {
 
 static inline FILE *vectors_open(const char *name)
 {
-    static const char *const bases[] = {"../shared", "../../shared", "../../../shared",
-                                        "../../../../shared"};
-    const char *base = getenv("FILA_SHARED");
+    const char *tree = getenv("FILAD_SOURCE");
     char path[4096];
 
-    if (base) {
-        snprintf(path, sizeof(path), "%s/spec/vectors/%s", base, name);
-        return fopen(path, "r");
-    }
-    for (size_t i = 0; i < sizeof(bases) / sizeof(bases[0]); i++) {
-        snprintf(path, sizeof(path), "%s/spec/vectors/%s", bases[i], name);
-        FILE *file = fopen(path, "r");
-        if (file)
-            return file;
-    }
-    return NULL;
+    snprintf(path, sizeof(path), "%s/tests/vectors/%s", tree ? tree : ".", name);
+    return fopen(path, "r");
 }
 
 static inline int vectors_digit(char c)
