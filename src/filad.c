@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <yaml.h>
 
-#include "conf/files.h"
 #include "conf/options.h"
 #include "config.h"
 #include "core/buf.h"
@@ -18,6 +17,13 @@
 #include "master/master.h"
 #include "master/tell.h"
 #include "os/proc.h"
+
+/* clang's version begins with its name, gcc's is only a number. */
+#ifdef __clang__
+#define COMPILER __VERSION__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
 
 static int print(const struct buf *text)
 {
@@ -64,7 +70,7 @@ static int show_build_version(const struct options *options)
 
     (void)options;
     buf_init(&text, 0);
-    buf_printf(&text, "filad %s\nbuilt by: %s%s\n", FILAD_VERSION, __VERSION__,
+    buf_printf(&text, "filad %s\nbuilt by: %s%s\n", FILAD_VERSION, COMPILER,
                FILAD_DEBUG ? ", debug" : "");
     buf_printf(&text, "built with: %s\n", DB_VERSION_STRING);
     buf_printf(&text, "            %s\n            %s\n", OPENSSL_VERSION_TEXT, LUA_RELEASE);
@@ -90,7 +96,7 @@ static int test_conf(const struct options *options)
     buf_init(&text, 0);
     conf_errors_init(&errors);
     conf = load_conf(options, &errors);
-    if (conf && conf_check_files(conf, &errors) == 0)
+    if (conf && load_check(conf, &errors) == 0)
         status = EXIT_SUCCESS;
     load_report(&errors, options->quiet);
     if (status == EXIT_SUCCESS && !options->quiet)

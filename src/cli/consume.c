@@ -154,7 +154,10 @@ static int consume_run(struct cli *cli, const struct args *args)
 
     if (!cli_connect(cli))
         return CLI_REFUSED;
-    struct fila_consumer *consumer = fila_consume(cli->client, consume.queue, &cli->error);
+    /* What is beyond the limit stays with the broker, for others. */
+    uint32_t limit = consume.limit <= UINT32_MAX ? (uint32_t)consume.limit : 0;
+    struct fila_consumer *consumer =
+        fila_consume_limited(cli->client, consume.queue, limit, &cli->error);
     if (!consumer)
         return cli_failed(cli, "consume from \"%s\"", consume.queue);
     int status = consume_loop(&consume, consumer);

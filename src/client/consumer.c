@@ -151,6 +151,12 @@ static void consumer_send_cancel(struct fila_consumer *consumer)
 
 struct fila_consumer *fila_consume(struct fila *client, const char *queue, struct fila_error *error)
 {
+    return fila_consume_limited(client, queue, 0, error);
+}
+
+struct fila_consumer *fila_consume_limited(struct fila *client, const char *queue, uint32_t limit,
+                                           struct fila_error *error)
+{
     struct str name = str_from_c(queue);
     struct fila_consumer *consumer;
     struct call call;
@@ -165,7 +171,7 @@ struct fila_consumer *fila_consume(struct fila *client, const char *queue, struc
 
     buf_init(&frame, 0);
     uint64_t deadline_ms = call_deadline(client);
-    if (framed_client_text(&frame, OPCODE_CONSUME, 0, name) != 0) {
+    if (framed_client_consume(&frame, 0, name, limit) != 0) {
         error_set(error, FILA_NO_MEMORY, "no memory for the request");
     } else if (call_start(&call, client, OPCODE_CONSUME, &frame, &consumer->sink, consumer_accepted,
                           consumer, 0, error) == 0) {

@@ -181,7 +181,9 @@ static const struct yaml_node *find_node(const struct conf *conf, const char *na
 struct conf_place conf_place_of(const struct conf *conf, const char *name)
 {
     const struct yaml_node *node = find_node(conf, name);
-    return node != NULL ? node->place : (struct conf_place){conf->file, 1, 1};
+    if (node != NULL)
+        return node->place;
+    return conf->missing ? file_place("filad") : (struct conf_place){conf->file, 1, 1};
 }
 
 /* Checks that need more than one value, or more than a range. */
@@ -310,20 +312,29 @@ static int fill(struct conf *conf, struct conf_errors *errors)
     return result;
 }
 
-struct conf *conf_load_text(const char *file, struct str text, const char *prefix,
-                            const char *overlay, const struct conf_section *sections,
-                            size_t section_count, struct conf_errors *errors)
+/* `text` NULL: the file is missing. */
+static struct conf *load(const char *file, const struct str *text, const char *prefix,
+                         const char *overlay, const struct conf_section *sections,
+                         size_t section_count, struct conf_errors *errors)
 {
     size_t already = errors->count;
     struct conf *conf = create(file, prefix, sections, section_count, errors);
 
     if (conf == NULL)
         return NULL;
-    if (load_tree(conf, text, overlay, errors) == 0 && fill(conf, errors) == 0 &&
+    conf->missing = text == NULL;
+    if (load_tree(conf, text != NULL ? *text : STR(""), overlay, errors) == 0 && fill(conf, errors) == 0 &&
         errors->count == already)
         return conf;
     conf_free(conf);
     return NULL;
+}
+
+struct conf *conf_load_text(const char *file, struct str text, const char *prefix,
+                            const char *overlay, const struct conf_section *sections,
+                            size_t section_count, struct conf_errors *errors)
+{
+    return load(file, &text, prefix, overlay, sections, section_count, errors);
 }
 
 struct conf *conf_load(const char *path, const char *prefix, const char *overlay,
@@ -337,13 +348,14 @@ struct conf *conf_load(const char *path, const char *prefix, const char *overlay
 
     buf_init(&text, 0);
     bool failed = io_read_file(file, YAML_SIZE_MAX, &text, &err) != 0;
+    struct str content = buf_str(&text);
     if (failed && err.code == EFBIG)
         (void)conf_errors_add(errors, file_place(file), "larger than %d bytes", YAML_SIZE_MAX);
     else if (failed && (err.code != ENOENT || path != NULL))
         (void)conf_errors_add(errors, file_place(file), "%s", strerror(err.code));
     else
-        conf =
-            conf_load_text(file, buf_str(&text), prefix, overlay, sections, section_count, errors);
+        conf = load(file, failed ? NULL : &content, prefix, overlay, sections, section_count,
+                    errors);
     buf_free(&text);
     return conf;
 }

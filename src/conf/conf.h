@@ -76,6 +76,7 @@ struct conf {
     } scheduler;
     void **modules; /* [i] is the struct of sections[i], filled with its defaults or the file's
                        values */
+    bool missing;   /* `file` is not there: everything has its default or comes from `overlay` */
     char *file;     /* what was read, as it was named, or the default place when nothing is there */
     char *prefix;   /* absolute */
     struct conf_private *private;
@@ -110,8 +111,9 @@ void conf_free(struct conf *conf); /* NULL is fine */
 /* Appends the effective configuration as YAML; loading it gives an equal configuration. */
 void conf_dump(const struct conf *conf, struct buf *out);
 
-/* Where the setting with this dotted name stands ("store.path", "listen.0.address"); the start of
- * the file when it has its default. Lives as long as `conf`. */
+/* Where the setting with this dotted name stands ("store.path", "listen.0.address"). When it has its
+ * default, the start of the file, or the program itself when there is no file. Lives as long as
+ * `conf`. */
 struct conf_place conf_place_of(const struct conf *conf, const char *name);
 
 #endif

@@ -38,7 +38,7 @@ static void append_escaped(struct buf *out, const char *line)
     }
 }
 
-static void add_line(struct buf *out, struct conf_place place, const char *format,
+static void add_line(struct buf *out, struct conf_place place, const char *kind, const char *format,
                      va_list arguments)
 {
     char line[LINE_SIZE];
@@ -47,6 +47,7 @@ static void add_line(struct buf *out, struct conf_place place, const char *forma
     if (place.line > 0)
         buf_printf(out, ":%zu:%zu", place.line, place.column);
     buf_append_c(out, ": ");
+    buf_append_c(out, kind);
     append_escaped(out, line);
     buf_append_u8(out, '\n');
 }
@@ -56,7 +57,7 @@ int conf_errors_add(struct conf_errors *errors, struct conf_place place, const c
     if (++errors->count <= CONF_ERRORS_MAX) {
         va_list arguments;
         va_start(arguments, format);
-        add_line(&errors->text, place, format, arguments);
+        add_line(&errors->text, place, "", format, arguments);
         va_end(arguments);
     }
     return -1;
@@ -67,7 +68,7 @@ void conf_errors_warn(struct conf_errors *errors, struct conf_place place, const
     if (++errors->warning_count <= CONF_ERRORS_MAX) {
         va_list arguments;
         va_start(arguments, format);
-        add_line(&errors->warnings, place, format, arguments);
+        add_line(&errors->warnings, place, "warning: ", format, arguments);
         va_end(arguments);
     }
 }

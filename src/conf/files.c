@@ -87,6 +87,19 @@ static int check_listeners(const struct conf *conf, struct conf_errors *errors)
     return result;
 }
 
+/* An account that getpwnam or getgrnam does not find; `program` would make it. */
+static int complain_account(const struct conf *conf, struct conf_errors *errors, const char *key,
+                            const char *name, const char *program)
+{
+    char problem[512];
+
+    if (errno != 0)
+        return complain(conf, errors, key, name, strerror(errno));
+    (void)snprintf(problem, sizeof(problem), "no such %s; make it with `%s --system %s`, or set `%s`",
+                   key, program, name, key);
+    return complain(conf, errors, key, name, problem);
+}
+
 static int check_user(const struct conf *conf, struct conf_errors *errors)
 {
     int result = 0;
@@ -94,15 +107,16 @@ static int check_user(const struct conf *conf, struct conf_errors *errors)
     errno = 0;
     const struct passwd *user = getpwnam(conf->user);
     if (user == NULL)
-        result = complain(conf, errors, "user", conf->user,
-                          errno != 0 ? strerror(errno) : "no such user");
+        result = complain_account(conf, errors, "user", conf->user, "useradd");
     else if (user->pw_uid == 0)
         conf_errors_warn(errors, conf_place_of(conf, "user"),
                          "`user`: %s: workers will have all rights of root", conf->user);
+    /* A group of the user's name comes with the user. */
+    if (user == NULL && strcmp(conf->user, conf->group) == 0)
+        return result;
     errno = 0;
     if (getgrnam(conf->group) == NULL)
-        result = complain(conf, errors, "group", conf->group,
-                          errno != 0 ? strerror(errno) : "no such group");
+        result = complain_account(conf, errors, "group", conf->group, "groupadd");
     return result;
 }
 

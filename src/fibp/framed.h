@@ -90,7 +90,14 @@ bool framed_headers_find(struct str map, struct str name, struct str *value);
  * payload in a record). UTF-8 is not checked. */
 bool framed_record_split(struct str record, struct str *headers, struct str *payload) FRAMED_CHECK;
 
-bool framed_consume(struct wire_reader *reader, struct str *queue) FRAMED_CHECK;
+struct framed_consume {
+    struct str queue;
+    uint32_t limit; /* messages that may be delivered on the subscription, ever; 0: no limit */
+};
+
+/* `str queue`, and `u32 limit` when exactly these four bytes follow: a field appended by this
+ * server and its clients (spec/fibp.md A3). Anything else behind the name is ignored. */
+bool framed_consume(struct wire_reader *reader, struct framed_consume *request) FRAMED_CHECK;
 
 struct framed_cancel {
     bool by_consumer_id;    /* false: the frame's request_id names the Consume to end */

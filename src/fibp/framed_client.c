@@ -112,6 +112,15 @@ int framed_client_set_acl(struct buf *buf, uint32_t request_id, struct str key_i
     return client_end(buf, start);
 }
 
+int framed_client_consume(struct buf *buf, uint32_t request_id, struct str queue, uint32_t limit)
+{
+    size_t start = frame_begin(buf, OPCODE_CONSUME, request_id);
+    wire_put_str(buf, queue);
+    if (limit > 0)
+        buf_append_u32(buf, limit);
+    return client_end(buf, start);
+}
+
 int framed_client_text(struct buf *buf, enum opcode opcode, uint32_t request_id, struct str text)
 {
     size_t start = frame_begin(buf, (uint8_t)opcode, request_id);

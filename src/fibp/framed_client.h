@@ -50,7 +50,11 @@ int framed_client_create_api_key(struct buf *buf, uint32_t request_id,
                                  const struct framed_create_api_key *request) FRAMED_CHECK;
 int framed_client_set_acl(struct buf *buf, uint32_t request_id, struct str key_id,
                           const struct framed_permission *permissions, size_t count) FRAMED_CHECK;
-/* Requests that are one string: Consume, DeleteQueue, GetStats, GetConfig, ListConfig,
+/* `limit`: messages that are wanted at most, ever; 0: no limit. Servers that do not know the field
+ * ignore it. */
+int framed_client_consume(struct buf *buf, uint32_t request_id, struct str queue,
+                          uint32_t limit) FRAMED_CHECK;
+/* Requests that are one string: Consume without limit, DeleteQueue, GetStats, GetConfig, ListConfig,
  * RevokeApiKey, GetAcl, and CancelConsume by consumer id. Those without payload are frame_empty().
  */
 int framed_client_text(struct buf *buf, enum opcode opcode, uint32_t request_id,

@@ -147,9 +147,12 @@ bool framed_record_split(struct str record, struct str *headers, struct str *pay
            wire_remaining(&reader) == 0;
 }
 
-bool framed_consume(struct wire_reader *reader, struct str *queue)
+bool framed_consume(struct wire_reader *reader, struct framed_consume *request)
 {
-    return wire_str(reader, "queue", queue);
+    *request = (struct framed_consume){.limit = 0};
+    if (!wire_str(reader, "queue", &request->queue))
+        return false;
+    return wire_remaining(reader) != 4 || wire_u32(reader, "limit", &request->limit);
 }
 
 bool framed_cancel(struct wire_reader *reader, struct framed_cancel *request)

@@ -137,11 +137,11 @@ bool wire_count32(struct wire_reader *reader, const char *field, size_t item_min
         return false;
     if (*count > WIRE_COUNT_MAX) {
         *count = 0;
-        return wire_fail(reader, field, "count is above 1000000");
+        return wire_fail(reader, field, "above 1000000");
     }
     if (*count > wire_remaining(reader) / item_min) {
         *count = 0;
-        return wire_fail(reader, field, "count is larger than the frame can hold");
+        return wire_fail(reader, field, "more than the frame can hold");
     }
     return true;
 }
@@ -152,7 +152,7 @@ bool wire_count16(struct wire_reader *reader, const char *field, size_t item_min
         return false;
     if (*count > wire_remaining(reader) / item_min) {
         *count = 0;
-        return wire_fail(reader, field, "count is larger than the frame can hold");
+        return wire_fail(reader, field, "more than the frame can hold");
     }
     return true;
 }

@@ -112,6 +112,7 @@ static void guard_closed(void *context, bool clean)
 
     if (!clean && recovery_was_open(master->recovery))
         log_write(LOG_WARN, "master", "the store was not closed: the next start recovers it");
+    master->clean = clean;
     loop_stop(master->loop);
 }
 

@@ -216,7 +216,7 @@ static struct conf *master_load(const struct options *options)
 
     conf_errors_init(&errors);
     conf = load_conf(options, &errors);
-    if (conf && conf_check_files(conf, &errors) < 0) {
+    if (conf && load_check(conf, &errors) < 0) {
         conf_free(conf);
         conf = NULL;
     }

@@ -15,6 +15,7 @@
 #include "os/log.h"
 
 #define REGIONS_MODE 0700
+#define REGIONS_PAGES "pages" /* the file of store/page_guard.h */
 
 static bool is_tmpfs(const char *path)
 {
@@ -98,18 +99,25 @@ int regions_resolve(const struct conf *conf, const struct priv *priv, bool root,
     return 0;
 }
 
-void regions_remove(const struct conf *conf, const char *path)
+void regions_remove(const struct conf *conf, const char *path, bool clean)
 {
     DIR *directory = opendir(path);
     struct dirent *entry;
+    bool kept = false;
 
     if (!directory)
         return;
-    while ((entry = readdir(directory)))
-        if (strncmp(entry->d_name, "__db.", 5) == 0 &&
-            unlinkat(dirfd(directory), entry->d_name, 0) < 0)
+    while ((entry = readdir(directory))) {
+        bool pages = strcmp(entry->d_name, REGIONS_PAGES) == 0;
+
+        if (!pages && strncmp(entry->d_name, "__db.", 5) != 0)
+            continue;
+        if (pages && !clean)
+            kept = true;
+        else if (unlinkat(dirfd(directory), entry->d_name, 0) < 0)
             log_errno(LOG_WARN, "master", errno, "remove %s/%s", path, entry->d_name);
+    }
     closedir(directory);
-    if (!conf->store.regions && rmdir(path) < 0)
+    if (!conf->store.regions && !kept && rmdir(path) < 0)
         log_errno(LOG_WARN, "master", errno, "remove %s", path);
 }

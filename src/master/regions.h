@@ -24,7 +24,8 @@ int regions_ensure(const char *path, const struct priv *priv, struct err *err)
     __attribute__((warn_unused_result));
 
 /* Gives the memory back once no process has the environment open: the next start makes the files
- * anew. The directory goes too, unless the configuration names it. */
-void regions_remove(const struct conf *conf, const char *path);
+ * anew. The directory goes too, unless the configuration names it. Not `clean`: the pages that
+ * store/page_guard.h keeps for the next recovery stay, and the directory with them. */
+void regions_remove(const struct conf *conf, const char *path, bool clean);
 
 #endif

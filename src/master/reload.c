@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "conf/files.h"
 #include "core/buf.h"
 #include "event/channel.h"
 #include "master/control.h"
@@ -125,18 +124,24 @@ static void reload_close(struct reload *reload)
         log_write(LOG_WARN, "master", "%s", err.text);
 }
 
+/* One record for each line of `text`. */
+static void reload_log(enum log_level level, const char *text)
+{
+    while (*text) {
+        size_t size = strcspn(text, "\n");
+
+        log_write(level, "master", "reload: %.*s", (int)size, text);
+        text += size + (text[size] == '\n');
+    }
+}
+
 /* Takes everything back. `reason` may have several lines. */
 static void reload_fail(struct reload *reload, const char *reason)
 {
     struct master *master = reload->master;
     struct err err;
 
-    for (const char *line = reason; *line;) {
-        size_t size = strcspn(line, "\n");
-
-        log_write(LOG_ERROR, "master", "reload: %.*s", (int)size, line);
-        line += size + (line[size] == '\n');
-    }
+    reload_log(LOG_ERROR, reason);
     log_write(LOG_ERROR, "master", "reload failed, nothing has changed");
     for (size_t i = 0; i < CONF_WORKERS_MAX; i++)
         if (reload->fresh[i]) {
@@ -196,7 +201,7 @@ static int reload_check(struct reload *reload, struct conf_errors *errors)
         return -1;
     check_fixed(master->conf, reload->conf, errors);
     /* What it says is in `errors`. */
-    if (conf_check_files(reload->conf, errors) < 0 || errors->count > 0)
+    if (load_check(reload->conf, errors) < 0 || errors->count > 0)
         return -1;
     return 0;
 }
@@ -234,8 +239,7 @@ static void reload_begin(struct reload *reload)
         conf_errors_free(&errors);
         return;
     }
-    if (errors.warning_count)
-        log_write(LOG_WARN, "master", "reload: %s", conf_errors_warnings(&errors));
+    reload_log(LOG_WARN, conf_errors_warnings(&errors));
     conf_errors_free(&errors);
     reload->phase = RELOAD_PREPARED;
     loop_timer_set(reload->master->loop, &reload->timer, RELOAD_READY_MS);

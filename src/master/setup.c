@@ -164,7 +164,7 @@ void setup_undo(struct master *master)
     zone_unmap(master->zone);
     /* While the lock is held: the next broker has not begun. */
     if (master->lock >= 0 && master->regions[0] && master->alone)
-        regions_remove(master->conf, master->regions);
+        regions_remove(master->conf, master->regions, master->clean);
     if (master->pid_file >= 0)
         daemon_pid_remove(master->pid_file, master->conf->pid_file);
     if (master->lock >= 0)

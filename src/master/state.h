@@ -88,6 +88,7 @@ struct master {
     bool started; /* everything has been READY once */
     bool alone;   /* at the end: no child is left */
     bool closing; /* the recovery machine was told to close */
+    bool clean;   /* the keeper has closed the store */
     int exit_status;
     struct err failure;       /* why it could not start or go on; no text: it could */
     struct err keeper_reason; /* what the last keeper said with CHANNEL_FAILED */

@@ -1,5 +1,9 @@
 #include "worker/framed_handlers.h"
 
+#include <stdio.h>
+#include <string.h>
+
+#include "core/utf8.h"
 #include "fibp/framed.h"
 #include "worker/delivery.h"
 #include "worker/framed_stream.h"
@@ -34,6 +38,25 @@ static void answer_error(struct session *session, const struct operation *operat
 {
     framed_stream_error(session, operation->request_id, operation->status,
                         str_from_c(operation->reason));
+}
+
+/* As answer_error, and a queue that is not there is named. */
+static void answer_queue_error(struct session *session, const struct operation *operation,
+                               struct str queue)
+{
+    char text[sizeof("queue not found: ") + QUEUE_NAME_MAX];
+
+    if (operation->status != FIBP_QUEUE_NOT_FOUND) {
+        answer_error(session, operation);
+        return;
+    }
+    /* Longer names than any queue can have are asked for too. */
+    queue.size = utf8_truncate(queue, QUEUE_NAME_MAX);
+    size_t size = (size_t)snprintf(text, sizeof(text), "queue not found: ");
+    if (queue.size > 0)
+        memcpy(text + size, queue.data, queue.size);
+    framed_stream_error(session, operation->request_id, FIBP_QUEUE_NOT_FOUND,
+                        str_of(text, size + queue.size));
 }
 
 static void refuse(struct framed_request *request, enum fibp_status status, struct str text)
@@ -233,7 +256,7 @@ static void answer_consume(struct session *session, struct operation *operation)
     struct operation_subscription *subscribe = (struct operation_subscription *)operation;
 
     if (operation->status != FIBP_OK)
-        answer_error(session, operation);
+        answer_queue_error(session, operation, subscribe->subscription->queue);
     else
         session_check(session, framed_consume_ok(session_answers(session), operation->request_id,
                                                  &subscribe->subscription->consumer_id));
@@ -241,11 +264,11 @@ static void answer_consume(struct session *session, struct operation *operation)
 
 static bool decode_consume(struct framed_request *request)
 {
-    struct str queue;
+    struct framed_consume from;
 
-    if (!framed_consume(&request->reader, &queue))
+    if (!framed_consume(&request->reader, &from))
         return false;
-    enum fibp_status status = subscriber_open(request->session, request->id, queue,
+    enum fibp_status status = subscriber_open(request->session, request->id, from.queue, from.limit,
                                               &delivery_framed, request->handler->answer);
     if (status == FIBP_CHANNEL_FULL)
         refuse(request, status, STR("too many subscriptions on this connection"));
@@ -401,7 +424,7 @@ static void answer_get_stats(struct session *session, struct operation *operatio
     struct framed_list frame;
 
     if (operation->status != FIBP_OK) {
-        answer_error(session, operation);
+        answer_queue_error(session, operation, from->name);
         return;
     }
     struct framed_stats stats = {

@@ -67,6 +67,7 @@ static void subscriber_free(struct subscriber *subscriber)
 }
 
 enum fibp_status subscriber_open(struct session *session, uint32_t request_id, struct str queue,
+                                 uint32_t limit,
                                  const struct delivery_encoder *encoder,
                                  void (*answer)(struct session *, struct operation *))
 {
@@ -80,6 +81,7 @@ enum fibp_status subscriber_open(struct session *session, uint32_t request_id, s
     struct subscriber *subscriber = subscriber_create(session, request_id, queue, encoder);
     if (!subscriber)
         return FIBP_INTERNAL_ERROR;
+    subscriber->subscription.limit = limit;
     struct operation *subscribe =
         subscriber_operation(session, OPERATION_SUBSCRIBE, &subscriber->subscription, answer);
     if (!subscribe) {

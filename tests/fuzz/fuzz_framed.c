@@ -64,8 +64,8 @@ static void fuzz_settle(struct str body)
 static void fuzz_single_strings(struct str body)
 {
     static bool (*const decoders[])(struct wire_reader *, struct str *) = {
-        framed_consume,     framed_delete_queue,   framed_get_stats, framed_get_config,
-        framed_list_config, framed_revoke_api_key, framed_get_acl,
+        framed_delete_queue, framed_get_stats,      framed_get_config,
+        framed_list_config,  framed_revoke_api_key, framed_get_acl,
     };
     for (size_t i = 0; i < sizeof(decoders) / sizeof(decoders[0]); i++) {
         struct wire_reader reader;
@@ -84,6 +84,7 @@ static void fuzz_admin(struct str body)
     struct framed_create_api_key create_api_key;
     struct framed_permission permission;
     struct framed_handshake handshake;
+    struct framed_consume consume;
     struct framed_cancel cancel;
     struct wire_reader reader;
     struct str key, value;
@@ -93,6 +94,9 @@ static void fuzz_admin(struct str body)
     wire_reader_init(&reader, body);
     if (framed_handshake(&reader, &handshake) && handshake.has_api_key)
         require_inside(body, handshake.api_key);
+    wire_reader_init(&reader, body);
+    if (framed_consume(&reader, &consume))
+        require_inside(body, consume.queue);
     wire_reader_init(&reader, body);
     if (framed_cancel(&reader, &cancel))
         require_inside(body, cancel.consumer_id);

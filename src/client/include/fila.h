@@ -232,6 +232,13 @@ struct fila_delivery {
 FILA_API struct fila_consumer *fila_consume(struct fila *client, const char *queue,
                                             struct fila_error *error) FILA_CHECKED;
 
+/* As fila_consume, and the broker delivers at most `limit` messages on the subscription, ever (0:
+ * no limit); it leases no others, and one that is nacked does not come back to it. The consumer
+ * does not end with the last of them. Brokers that do not know the limit deliver more. */
+FILA_API struct fila_consumer *fila_consume_limited(struct fila *client, const char *queue,
+                                                    uint32_t limit,
+                                                    struct fila_error *error) FILA_CHECKED;
+
 /* The next message: 1 and *delivery, 0 when none came within timeout_ms (negative: for ever, 0: do
  * not wait), -1 when the consumer has ended. What was delivered before the end can still be
  * received; after that `error` says why it ended: FILA_CLOSED (cancelled), FILA_DISCONNECTED,

@@ -25,7 +25,7 @@ static void test_lines_and_counts(void **state)
     assert_int_equal(errors.count, 2);
     assert_int_equal(errors.warning_count, 1);
     assert_string_equal(conf_errors_text(&errors), "a.yaml:3:7: bad thing\na.yaml: whole file\n");
-    assert_string_equal(conf_errors_warnings(&errors), "a.yaml: unwise\n");
+    assert_string_equal(conf_errors_warnings(&errors), "a.yaml: warning: unwise\n");
     conf_errors_free(&errors);
 }
 

@@ -15,6 +15,7 @@
 
 #include "conf/conf.h"
 #include "conf/yaml.h"
+#include "config.h"
 
 struct fixture {
     char directory[64];
@@ -92,6 +93,25 @@ static void test_unreadable_files(void **state)
     conf_errors_free(&fixture->errors);
     assert_null(conf_load(fixture->directory, NULL, NULL, NULL, 0, &fixture->errors));
     assert_non_null(strstr(conf_errors_text(&fixture->errors), ": Is a directory\n"));
+}
+
+/* No place in a file that is not there. */
+static void test_places_without_a_file(void **state)
+{
+    struct fixture *fixture = *state;
+    if (access(FILAD_SYSCONFDIR "/filad/filad.yaml", F_OK) == 0)
+        skip();
+    struct conf *conf =
+        conf_load(NULL, NULL, "user: no-such-user", NULL, 0, &fixture->errors);
+    assert_non_null(conf);
+    assert_true(conf->missing);
+    struct conf_place place = conf_place_of(conf, "group");
+    assert_string_equal(place.file, "filad");
+    assert_int_equal(place.line, 0);
+    place = conf_place_of(conf, "user");
+    assert_string_equal(place.file, "-g");
+    assert_int_equal(place.column, 7);
+    conf_free(conf);
 }
 
 static void test_size_limit(void **state)
@@ -195,8 +215,12 @@ static void test_users(void **state)
     }
     assert_int_equal(result, -1);
     assert_string_equal(conf_errors_text(&fixture->errors),
-                        "-g:1:8: `user`: no-such-user: no such user\n"
-                        "-g:1:29: `group`: no-such-group: no such group\n");
+                        "-g:1:8: `user`: no-such-user: no such user; make it with `useradd "
+                        "--system no-such-user`, or set `user`\n"
+                        "-g:1:29: `group`: no-such-group: no such group; make it with `groupadd "
+                        "--system no-such-group`, or set `group`\n");
+    assert_int_equal(check(fixture, "", "{user: no-such-user, group: no-such-user}"), -1);
+    assert_int_equal(fixture->errors.count, 1);
     assert_int_equal(check(fixture, "", "user: root"), 0);
     assert_int_equal(fixture->errors.warning_count, 1);
 }
@@ -208,6 +232,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_load_from_file),
         TEST(test_unreadable_files),
+        TEST(test_places_without_a_file),
         TEST(test_size_limit),
         TEST(test_missing_directories_are_fine_and_not_made),
         TEST(test_files_in_the_way),

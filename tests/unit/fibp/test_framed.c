@@ -106,6 +106,65 @@ static void test_cancel_forms(void **state)
     assert_false(framed_cancel(&reader, &cancel));
 }
 
+static void expect_consume(struct str body, const char *queue, uint32_t limit)
+{
+    struct framed_consume request = {.limit = 99};
+    struct wire_reader reader;
+
+    wire_reader_init(&reader, body);
+    assert_true(framed_consume(&reader, &request));
+    assert_true(str_equal(request.queue, str_from_c(queue)));
+    assert_int_equal(request.limit, limit);
+}
+
+/* The limit is taken only when it fills the body exactly. */
+static void test_consume_limit(void **state)
+{
+    (void)state;
+    struct wire_reader reader;
+    struct framed_consume request;
+    struct frame frame;
+    struct buf buf;
+
+    expect_consume(STR("\x00\x01q"), "q", 0);
+    expect_consume(STR("\x00\x01q\x00\x00\x01\x02"), "q", 258);
+    expect_consume(STR("\x00\x01q\x00\x00\x00\x00"), "q", 0);
+    expect_consume(STR("\x00\x01q\x00\x00\x01"), "q", 0);
+    expect_consume(STR("\x00\x01q\x00\x00\x01\x02\x03"), "q", 0);
+    wire_reader_init(&reader, STR("\x00\x02q"));
+    assert_false(framed_consume(&reader, &request));
+
+    buf_init(&buf, 0);
+    assert_int_equal(framed_client_consume(&buf, 7, STR("q"), 3), 0);
+    assert_int_equal(frame_parse(buf_str(&buf), FRAME_LENGTH_MAX, &frame), FRAME_READY);
+    assert_int_equal(frame.request_id, 7);
+    expect_consume(frame.body, "q", 3);
+    buf_clear(&buf);
+    assert_int_equal(framed_client_consume(&buf, 7, STR("q"), 0), 0);
+    assert_int_equal(frame_parse(buf_str(&buf), FRAME_LENGTH_MAX, &frame), FRAME_READY);
+    assert_int_equal(frame.body.size, 3); /* as every server knows it */
+    buf_free(&buf);
+}
+
+static void expect_complaint(struct str body, const char *complaint)
+{
+    struct wire_reader reader;
+    uint32_t count;
+    char text[128];
+
+    wire_reader_init(&reader, body);
+    assert_false(framed_enqueue_begin(&reader, &count));
+    wire_describe(&reader, text, sizeof(text));
+    assert_string_equal(text, complaint);
+}
+
+static void test_count_complaints(void **state)
+{
+    (void)state;
+    expect_complaint(STR("\x00\x0f\x42\x41"), "message count: above 1000000");
+    expect_complaint(STR("\x00\x00\x00\x01"), "message count: more than the frame can hold");
+}
+
 /* Message ids are there only for what was stored. */
 static void test_enqueue_result(void **state)
 {
@@ -237,7 +296,8 @@ int main(void)
         cmocka_unit_test(test_headers),      cmocka_unit_test(test_record_split),
         cmocka_unit_test(test_cancel_forms), cmocka_unit_test(test_enqueue_result),
         cmocka_unit_test(test_error_texts),  cmocka_unit_test(test_delivery_add_fails),
-        cmocka_unit_test(test_long_list),
+        cmocka_unit_test(test_long_list),    cmocka_unit_test(test_consume_limit),
+        cmocka_unit_test(test_count_complaints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,15 +96,19 @@ static bool echo_cancel(const struct frame *frame, struct wire_reader *reader, s
            0;
 }
 
+static bool echo_consume(const struct frame *frame, struct wire_reader *reader, struct buf *out)
+{
+    struct framed_consume request;
+    return framed_consume(reader, &request) &&
+           framed_client_consume(out, frame->request_id, request.queue, request.limit) == 0;
+}
+
 /* Requests that are one string; each decoder is asked in its turn. */
 static bool echo_text(const struct frame *frame, struct wire_reader *reader, struct buf *out)
 {
     struct str text = {NULL, 0};
     bool ok = false;
     switch (frame->opcode) {
-    case OPCODE_CONSUME:
-        ok = framed_consume(reader, &text);
-        break;
     case OPCODE_DELETE_QUEUE:
         ok = framed_delete_queue(reader, &text);
         break;
@@ -405,7 +409,7 @@ static const struct echo echoes[] = {
     {OPCODE_DISCONNECT, echo_empty},
     {OPCODE_ENQUEUE, echo_enqueue},
     {OPCODE_ENQUEUE_RESULT, echo_enqueue_result},
-    {OPCODE_CONSUME, echo_text},
+    {OPCODE_CONSUME, echo_consume},
     {OPCODE_CONSUME_OK, echo_consume_ok},
     {OPCODE_DELIVERY, echo_delivery},
     {OPCODE_CANCEL_CONSUME, echo_cancel},

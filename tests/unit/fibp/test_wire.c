@@ -106,7 +106,7 @@ static void test_counts(void **state)
     assert_int_equal(count, 0);
     struct wire_reader above = reader_of(STR("\x00\x0f\x42\x41"));
     assert_false(wire_count32(&above, "count", 1, &count));
-    assert_string_equal(above.reason, "count is above 1000000");
+    assert_string_equal(above.reason, "above 1000000");
     struct wire_reader narrow = reader_of(STR("\xff\xff"
                                               "12"));
     assert_false(wire_count16(&narrow, "count", 1, &small));

@@ -27,6 +27,7 @@
 #include "event/channel.h"
 #include "keeper/keeper.h"
 #include "master/master.h"
+#include "master/regions.h"
 #include "master/tell.h"
 #include "os/sock.h"
 #include "os/time.h"
@@ -456,6 +457,26 @@ static bool exists(const char *name)
     return lstat(path, &status) == 0;
 }
 
+static void make_file(const char *name)
+{
+    char path[192];
+
+    snprintf(path, sizeof path, "%s/%s", play.directory, name);
+    int fd = open(path, O_WRONLY | O_CREAT, 0600);
+    assert_true(fd >= 0);
+    close(fd);
+}
+
+static void make_regions(void)
+{
+    char path[192];
+
+    snprintf(path, sizeof path, "%s/regions", play.directory);
+    assert_int_equal(mkdir(path, 0700), 0);
+    make_file("regions/__db.001");
+    make_file("regions/pages");
+}
+
 /* --- start and stop
  * --------------------------------------------------------------------------------- */
 
@@ -468,6 +489,52 @@ static void test_starts_and_stops_and_leaves_nothing(void **state)
     assert_int_equal(atomic_load(&stage->stopped), 2);
     assert_true(atomic_load(&stage->keeper_stopped));
     assert_false(exists("filad.pid") || exists("control.sock") || exists("listen.sock"));
+}
+
+static void test_regions_are_removed(void **state)
+{
+    struct conf conf = {.worker_processes = 1};
+    char path[192];
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/regions", play.directory);
+    make_regions();
+    regions_remove(&conf, path, false);
+    assert_false(exists("regions/__db.001"));
+    assert_true(exists("regions/pages"));
+    regions_remove(&conf, path, true);
+    assert_false(exists("regions"));
+    /* One that the configuration names stays, and so does what is not ours. */
+    make_regions();
+    make_file("regions/other");
+    conf.store.regions = path;
+    regions_remove(&conf, path, true);
+    assert_false(exists("regions/__db.001") || exists("regions/pages"));
+    assert_true(exists("regions/other"));
+}
+
+static void test_pages_go_with_a_clean_stop(void **state)
+{
+    (void)state;
+    make_regions();
+    start();
+    stop();
+    assert_true(exists("regions"));
+    assert_false(exists("regions/pages") || exists("regions/__db.001"));
+}
+
+static void test_api_key_is_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("FILA_BOOTSTRAP_APIKEY", "secret", 1), 0);
+    launch();
+    assert_int_equal(setenv("FILA_BOOTSTRAP_APIKEY", "", 1), 0);
+    assert_int_equal(wait_master(), 1);
+    assert_true(file_has(play.output, "filad: FILA_BOOTSTRAP_APIKEY is set in the environment"));
+    assert_false(file_has(play.output, "secret") || exists("filad.pid"));
+    start();
+    stop();
+    assert_int_equal(unsetenv("FILA_BOOTSTRAP_APIKEY"), 0);
 }
 
 static void stop_by(enum options_signal signal, const char *name)
@@ -576,10 +643,12 @@ static void test_keeper_that_keeps_dying(void **state)
 {
     (void)state;
     atomic_store(&stage->keeper_dies, true);
+    make_regions();
     launch();
     assert_int_equal(wait_master(), 1);
     assert_int_equal(atomic_load(&stage->keepers), RECOVERY_QUICK_MAX);
     assert_true(file_has(play.output, "the store could not be opened"));
+    assert_true(exists("regions/pages")); /* the next start needs them */
 }
 
 static void test_worker_that_cannot_start(void **state)
@@ -814,6 +883,17 @@ static void test_reload_of_a_fixed_setting_is_refused(void **state)
     stop();
 }
 
+static void test_reload_tells_warnings_line_by_line(void **state)
+{
+    (void)state;
+    start();
+    write_conf(&(struct settings){.more = "worker_connections: 65500"});
+    assert_int_equal(tell(OPTIONS_SIGNAL_RELOAD, "reload"), 0);
+    assert_true(log_has("filad.yaml:10:21: warning: `worker_connections` (65500) leaves"));
+    assert_false(log_has("\\x0a"));
+    stop();
+}
+
 static void test_reload_whose_workers_fail_changes_nothing(void **state)
 {
     (void)state;
@@ -906,6 +986,9 @@ int main(void)
 
     const struct CMUnitTest tests[] = {
         TEST(test_starts_and_stops_and_leaves_nothing),
+        TEST(test_regions_are_removed),
+        TEST(test_pages_go_with_a_clean_stop),
+        TEST(test_api_key_is_refused),
         TEST(test_told_to_stop),
         TEST(test_told_to_quit),
         TEST(test_told_to_stop_without_control_socket),
@@ -930,6 +1013,7 @@ int main(void)
         TEST(test_reload_exchanges_the_workers),
         TEST(test_reload_by_signal_changes_listeners_and_numbers),
         TEST(test_reload_of_a_fixed_setting_is_refused),
+        TEST(test_reload_tells_warnings_line_by_line),
         TEST(test_reload_whose_workers_fail_changes_nothing),
         TEST(test_stop_during_a_reload),
         TEST(test_random_deaths),

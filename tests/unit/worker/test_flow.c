@@ -313,7 +313,8 @@ static void test_consume_missing_queue(void **state)
     (void)state;
     harness_handshake();
     harness_request_str(OPCODE_CONSUME, 10, STR("missing"));
-    harness_expect_error(10, FIBP_QUEUE_NOT_FOUND);
+    struct frame frame = harness_expect_error(10, FIBP_QUEUE_NOT_FOUND);
+    assert_true(str_equal(harness_error_text(frame), STR("queue not found: missing")));
     assert_int_equal(harness_session()->subscriber_count, 0);
 }
 
@@ -510,6 +511,177 @@ static void test_large_delivery_is_split(void **state)
     assert_true(body > 200000);
 }
 
+/* ---- deliveries and answers ---- */
+
+static void request_enqueue(uint32_t id)
+{
+    struct buf buf;
+
+    buf_init(&buf, 0);
+    harness_enqueue(&buf, id, STR("orders"), STR("x"));
+    harness_send(buf_str(&buf));
+    buf_free(&buf);
+}
+
+/* Ack and Nack of one message whose id is no UUID. */
+static void request_settle(uint8_t opcode, uint32_t id)
+{
+    struct buf body;
+
+    buf_init(&body, 0);
+    buf_append_u32(&body, 1);
+    wire_put_str(&body, STR("orders"));
+    wire_put_str(&body, STR("id"));
+    if (opcode == OPCODE_NACK)
+        wire_put_str(&body, STR("error"));
+    harness_request(opcode, id, buf_str(&body));
+    buf_free(&body);
+}
+
+static void complete(size_t index)
+{
+    struct operation *operation = harness_pick(index);
+
+    harness_execute(operation);
+    harness_complete(operation);
+}
+
+static void expect_silence(void)
+{
+    for (int i = 0; i < 3; i++)
+        harness_tick();
+    harness_read();
+    assert_int_equal(harness->received.size, 0);
+}
+
+/* A Delivery of one message with a payload of `size` bytes. */
+static void expect_delivery(size_t size)
+{
+    struct frame frame = harness_expect(OPCODE_DELIVERY, 10);
+
+    assert_int_equal(frame.body.size, 4 + 38 + 8 + 2 + 4 + size + 6 + 4 + 2 + 4 + 8 + 8);
+}
+
+static void test_delivery_waits_for_answers(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    struct subscription *subscription = subscription_of(10);
+    harness->answering = false;
+    request_enqueue(1);
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    deliver(subscription, 1);
+    deliver(subscription, 2);
+    expect_silence();
+    assert_true(atomic_load(&subscription->window->queued) > 0);
+    request_settle(OPCODE_NACK, 2);
+    HARNESS_UNTIL(harness->submitted_count == 2);
+    deliver(subscription, 3);
+    complete(0);
+    harness_expect(OPCODE_ENQUEUE_RESULT, 1);
+    expect_delivery(1);
+    expect_delivery(2);
+    expect_silence();
+    complete(0);
+    harness_expect(OPCODE_NACK_RESULT, 2);
+    expect_delivery(3);
+    assert_int_equal(atomic_load(&subscription->window->queued), 0);
+    assert_int_equal(harness->returned, 0);
+}
+
+/* Also when a later answer is made first: one that wrote nothing needs no flush. */
+static void test_delivery_waits_for_the_oldest(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    harness->answering = false;
+    request_enqueue(1);
+    request_enqueue(2);
+    HARNESS_UNTIL(harness->submitted_count == 2);
+    deliver(subscription_of(10), 1);
+    complete(1);
+    harness_expect(OPCODE_ENQUEUE_RESULT, 2);
+    request_enqueue(3);
+    HARNESS_UNTIL(harness->submitted_count == 2);
+    expect_silence();
+    complete(0);
+    harness_expect(OPCODE_ENQUEUE_RESULT, 1);
+    expect_delivery(1);
+    harness_answer_all();
+    harness_expect(OPCODE_ENQUEUE_RESULT, 3);
+}
+
+static void test_delivery_overtakes_acks(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    harness->answering = false;
+    request_settle(OPCODE_ACK, 1);
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    deliver(subscription_of(10), 1);
+    expect_delivery(1);
+    harness_answer_all();
+    harness_expect(OPCODE_ACK_RESULT, 1);
+}
+
+/* Those kept are not written: they go back as the others do. */
+static void test_kept_deliveries_go_back(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    consume(11, STR("mail"), NULL);
+    harness->answering = false;
+    request_enqueue(1);
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    deliver(subscription_of(10), 1);
+    deliver(subscription_of(11), 2);
+    deliver(subscription_of(11), 3);
+    harness_request(OPCODE_CANCEL_CONSUME, 10, STR(""));
+    HARNESS_UNTIL(harness->returned == 1);
+    harness_hang_up();
+    HARNESS_UNTIL(harness_session()->eof);
+    HARNESS_UNTIL(harness->returned == 3);
+    harness_answer_all();
+    HARNESS_UNTIL(harness->sessions.count == 0 && harness->sessions.closed == 0);
+}
+
+static void test_kept_deliveries_of_a_deleted_queue(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    harness->answering = false;
+    request_enqueue(1);
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    deliver(subscription_of(10), 1);
+    expect_silence();
+    struct operation_ended *ended = calloc(1, sizeof(*ended));
+    assert_non_null(ended);
+    ended->operation.kind = OPERATION_SUBSCRIPTION_ENDED;
+    ended->subscription = subscription_of(10);
+    harness_complete(&ended->operation);
+    harness_expect_error(10, FIBP_QUEUE_NOT_FOUND);
+    HARNESS_UNTIL(harness->returned == 1);
+    harness_answer_all();
+    harness_expect(OPCODE_ENQUEUE_RESULT, 1);
+    expect_silence();
+}
+
+static void test_consume_limit(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    assert_int_equal(subscription_of(10)->limit, 0);
+    harness_request(OPCODE_CONSUME, 11, STR("\x00\x06orders\x00\x00\x00\x05"));
+    harness_expect(OPCODE_CONSUME_OK, 11);
+    assert_int_equal(subscription_of(11)->limit, 5);
+}
+
 /* ---- ends ---- */
 
 static void test_drain_answers_first(void **state)
@@ -683,6 +855,12 @@ int main(void)
         TEST(test_late_delivery_goes_back),
         TEST(test_window_announces_room),
         TEST(test_large_delivery_is_split),
+        TEST(test_delivery_waits_for_answers),
+        TEST(test_delivery_waits_for_the_oldest),
+        TEST(test_delivery_overtakes_acks),
+        TEST(test_kept_deliveries_go_back),
+        TEST(test_kept_deliveries_of_a_deleted_queue),
+        TEST(test_consume_limit),
         TEST(test_drain_answers_first),
         TEST(test_drain_of_idle_and_new),
         TEST(test_half_close),

@@ -468,7 +468,29 @@ static void test_delete_list_stats(void **state)
     struct operation *missing = harness_pick(0);
     missing->status = FIBP_QUEUE_NOT_FOUND;
     harness_complete(missing);
-    harness_expect_error(4, FIBP_QUEUE_NOT_FOUND);
+    frame = harness_expect_error(4, FIBP_QUEUE_NOT_FOUND);
+    assert_true(str_equal(harness_error_text(frame), STR("queue not found: nothing")));
+}
+
+/* A name that no queue can have is cut, and not within a character. */
+static void test_missing_queue_with_a_long_name(void **state)
+{
+    uint8_t name[301];
+
+    (void)state;
+    memset(name, 'x', 254);
+    for (size_t i = 254; i + 1 < sizeof(name); i += 2)
+        memcpy(name + i, "\xc3\xa4", 2);
+    harness_handshake();
+    harness->answering = false;
+    harness_request_str(OPCODE_GET_STATS, 1, str_of(name, 300));
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    struct operation *missing = harness_pick(0);
+    missing->status = FIBP_QUEUE_NOT_FOUND;
+    harness_complete(missing);
+    struct str text = harness_error_text(harness_expect_error(1, FIBP_QUEUE_NOT_FOUND));
+    assert_int_equal(text.size, strlen("queue not found: ") + 254);
+    assert_int_equal(text.data[text.size - 1], 'x');
 }
 
 static void test_operations_not_built(void **state)
@@ -535,6 +557,7 @@ int main(void)
         TEST(test_ack_and_nack),
         TEST(test_create_queue),
         TEST(test_delete_list_stats),
+        TEST(test_missing_queue_with_a_long_name),
         TEST(test_operations_not_built),
         TEST(test_continuation_is_refused),
     };
