@@ -72,6 +72,11 @@ static bool command_begins(const struct args_command *command, const char *word)
     return strncmp(command->words, word, size) == 0 && command->words[size] == ' ';
 }
 
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 /* Finds the command among the words that are no options, before these are looked at: what an option
  * is depends on the command. An option's value can only be told from a word once the command is
  * known, so the global options, which may come first, are stepped over by their table. */
@@ -79,6 +84,7 @@ static int args_find_command(struct args *args, const struct args_command *const
                              int argc, char **argv, int *first)
 {
     const char *words[4];
+    bool help_before = false;
     size_t count = 0;
     int at = 1;
 
@@ -88,6 +94,7 @@ static int args_find_command(struct args *args, const struct args_command *const
             break;
         }
         bool is_long = argv[at][1] == '-';
+        help_before = help_before || is_help(argv[at]);
         const struct args_option *option =
             is_long ? option_find(args_global, argv[at] + 2, strlen(argv[at] + 2), 0)
                     : option_find(args_global, "", 0, argv[at][1]);
@@ -116,8 +123,9 @@ static int args_find_command(struct args *args, const struct args_command *const
         *first += (int)best;
         return 0;
     }
-    if (begins && count > 1 && (strcmp(words[1], "--help") == 0 || strcmp(words[1], "-h") == 0)) {
+    if (begins && ((count > 1 && is_help(words[1])) || help_before)) {
         args->help = true;
+        args->group = words[0];
         return 0;
     }
     if (begins && count == 1)
@@ -152,7 +160,7 @@ static int args_take_option(struct args *args, int argc, char **argv, int *at)
     } else if (!option->value && value) {
         return args_complain(args, subject, "takes no value");
     }
-    args->given[args->given_count++] = (struct args_given){option, value};
+    args->given[args->given_count++] = (struct args_given){option, value, !is_long};
     return 0;
 }
 
@@ -222,25 +230,46 @@ void args_free(struct args *args)
     *args = (struct args){.command = NULL};
 }
 
-const char *args_value(const struct args *args, const char *name)
+static const struct args_given *args_given(const struct args *args, const char *name)
 {
     for (size_t i = args->given_count; i-- > 0;)
         if (strcmp(args->given[i].option->name, name) == 0)
-            return args->given[i].value ? args->given[i].value : "";
+            return &args->given[i];
     return NULL;
+}
+
+const char *args_value(const struct args *args, const char *name)
+{
+    const struct args_given *given = args_given(args, name);
+
+    if (!given)
+        return NULL;
+    return given->value ? given->value : "";
+}
+
+const char *args_typed(const struct args *args, const char *name, char text[ARGS_TYPED_SIZE])
+{
+    const struct args_given *given = args_given(args, name);
+
+    if (given && given->letter)
+        snprintf(text, ARGS_TYPED_SIZE, "-%c", given->option->letter);
+    else
+        snprintf(text, ARGS_TYPED_SIZE, "--%s", name);
+    return text;
 }
 
 bool args_number(const struct args *args, const char *name, uint64_t *value)
 {
     const char *text = args_value(args, name);
-    char subject[128], *end = NULL;
+    char typed[ARGS_TYPED_SIZE], problem[128], *end = NULL;
     if (!text)
         return true;
     errno = 0;
     unsigned long long number = strtoull(text, &end, 10);
     if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0) {
-        snprintf(subject, sizeof(subject), "--%s", name);
-        args_complain(args, subject, "is not a number");
+        snprintf(problem, sizeof(problem), "\"%.64s\" is not a number%s", text,
+                 errno == ERANGE ? " this program can hold" : "");
+        args_complain(args, args_typed(args, name, typed), problem);
         return false;
     }
     *value = number;
@@ -277,17 +306,21 @@ static void help_command(const struct args_command *command)
     help_options("options of every command", args_global);
 }
 
-void args_help(const struct args_command *const *commands, const struct args_command *command)
+void args_help(const struct args_command *const *commands, const struct args *args)
 {
-    if (command) {
-        help_command(command);
+    const char *group = args->group;
+    if (args->command) {
+        help_command(args->command);
         return;
     }
-    printf("usage: fila [OPTIONS] COMMAND ...\n\nClient of the filad message broker.\n\n"
-           "commands:\n");
+    printf("usage: fila [OPTIONS] %s%sCOMMAND ...\n\nClient of the filad message broker.\n\n"
+           "commands:\n",
+           group ? group : "", group ? " " : "");
     for (size_t i = 0; commands[i]; i++) {
-        for (command = commands[i]; command->words; command++) {
+        for (const struct args_command *command = commands[i]; command->words; command++) {
             char left[64];
+            if (group && !command_begins(command, group))
+                continue;
             snprintf(left, sizeof(left), "%s%s%s", command->words, command->arguments[0] ? " " : "",
                      command->arguments);
             if (command->run)

@@ -33,6 +33,7 @@ struct args_command {
 struct args_given {
     const struct args_option *option;
     const char *value; /* NULL for a flag */
+    bool letter;       /* as -n and not as --count */
 };
 
 struct args {
@@ -42,6 +43,7 @@ struct args {
     const char **words; /* owned; the arguments behind the command's words */
     size_t word_count;
     bool help, version;
+    const char *group; /* with help: the first word of several commands; or NULL */
 };
 
 extern const struct args_option args_global[]; /* options that every command takes */
@@ -55,11 +57,17 @@ void args_free(struct args *args);
 /* The value of the last `name` given ("" for a flag), or NULL. */
 const char *args_value(const struct args *args, const char *name);
 
+#define ARGS_TYPED_SIZE 64
+
+/* How the last `name` was given: "--count" or "-n". Returns `text`. */
+const char *args_typed(const struct args *args, const char *name, char text[ARGS_TYPED_SIZE]);
+
 /* Reads an unsigned number from `name`; false, after a complaint, when it is none. *value stays as
  * it is when the option is not given. */
 bool args_number(const struct args *args, const char *name, uint64_t *value);
 
-/* Help on standard output. */
-void args_help(const struct args_command *const *commands, const struct args_command *command);
+/* Help on standard output: for the command that was named, else for the group of commands, else for
+ * all of it. */
+void args_help(const struct args_command *const *commands, const struct args *args);
 
 #endif

@@ -8,16 +8,16 @@ const struct args_command *const cli_commands[] = {
     cli_settle_commands, cli_absent_commands,  NULL,
 };
 
-bool cli_connect(struct cli *cli)
+int cli_connect(struct cli *cli)
 {
     struct fila_options options;
     fila_options_init(&options);
     options.address = cli->address;
     cli->client = fila_connect(&options, &cli->error);
     if (cli->client)
-        return true;
+        return CLI_OK;
     fprintf(stderr, "fila: %s\n", cli->error.text); /* it names the address */
-    return false;
+    return cli->error.code == FILA_USAGE ? CLI_USAGE : CLI_REFUSED;
 }
 
 int cli_failed(struct cli *cli, const char *format, ...)

@@ -31,8 +31,9 @@ extern const struct args_command cli_absent_commands[];
 
 extern const struct args_command *const cli_commands[]; /* ends with NULL */
 
-/* Connects, or complains and returns false. */
-bool cli_connect(struct cli *cli);
+/* Connects. CLI_OK, or after a complaint CLI_USAGE for an address that is none, else CLI_REFUSED.
+ */
+int cli_connect(struct cli *cli);
 
 /* "fila: what: reason" from cli->error on standard error; returns CLI_REFUSED. */
 int cli_failed(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -142,25 +142,27 @@ static int consume_run(struct cli *cli, const struct args *args)
         .nack_reason = args_value(args, "nack"),
     };
     uint64_t timeout = UINT64_MAX;
+    char typed[ARGS_TYPED_SIZE];
 
     if (!args_number(args, "count", &consume.limit) || !args_number(args, "timeout", &timeout))
         return CLI_USAGE;
     if (args_value(args, "count") && consume.limit == 0)
-        return cli_misused("consume: --count must be at least 1");
+        return cli_misused("consume: %s must be at least 1", args_typed(args, "count", typed));
     if (!consume.ack && consume.nack_reason)
         return cli_misused("consume: --no-ack and --nack exclude each other");
     if (timeout <= INT64_MAX / 2)
         consume.timeout_ms = (int64_t)timeout;
 
-    if (!cli_connect(cli))
-        return CLI_REFUSED;
+    int status = cli_connect(cli);
+    if (status != CLI_OK)
+        return status;
     /* What is beyond the limit stays with the broker, for others. */
     uint32_t limit = consume.limit <= UINT32_MAX ? (uint32_t)consume.limit : 0;
     struct fila_consumer *consumer =
         fila_consume_limited(cli->client, consume.queue, limit, &cli->error);
     if (!consumer)
         return cli_failed(cli, "consume from \"%s\"", consume.queue);
-    int status = consume_loop(&consume, consumer);
+    status = consume_loop(&consume, consumer);
     fila_consumer_free(consumer);
     return status;
 }

@@ -225,9 +225,10 @@ static int enqueue_run(struct cli *cli, const struct args *args)
     status = enqueue_headers(&enqueue, args);
     if (status != CLI_OK)
         goto out;
-    status = CLI_REFUSED;
-    if (!cli_connect(cli))
+    status = cli_connect(cli);
+    if (status != CLI_OK)
         goto out;
+    status = CLI_REFUSED;
     if (lines)
         status = enqueue_each_line(&enqueue);
     else if (!payload)

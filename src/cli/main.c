@@ -22,7 +22,7 @@ static int main_run(const struct args *args)
     struct cli cli = {.error = FILA_ERROR_INIT};
 
     if (args->help) {
-        args_help(cli_commands, args->command);
+        args_help(cli_commands, args);
         return CLI_OK;
     }
     if (args->version) {

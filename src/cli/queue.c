@@ -76,9 +76,10 @@ static int queue_create(struct cli *cli, const struct args *args)
         goto out;
     options.on_enqueue = on_enqueue;
     options.on_failure = on_failure;
-    status = CLI_REFUSED;
-    if (!cli_connect(cli))
+    status = cli_connect(cli);
+    if (status != CLI_OK)
         goto out;
+    status = CLI_REFUSED;
     if (fila_queue_create(cli->client, name, &options, &cli->error) != 0) {
         cli_failed(cli, "create queue \"%s\"", name);
         goto out;
@@ -94,8 +95,9 @@ out:
 static int queue_delete(struct cli *cli, const struct args *args)
 {
     const char *name = args->words[0];
-    if (!cli_connect(cli))
-        return CLI_REFUSED;
+    int status = cli_connect(cli);
+    if (status != CLI_OK)
+        return status;
     if (fila_queue_delete(cli->client, name, &cli->error) != 0)
         return cli_failed(cli, "delete queue \"%s\"", name);
     queue_say(cli, "Deleted", name);
@@ -156,8 +158,9 @@ static void queue_list_table(const struct fila_queue_list *list)
 static int queue_list(struct cli *cli, const struct args *args)
 {
     (void)args;
-    if (!cli_connect(cli))
-        return CLI_REFUSED;
+    int status = cli_connect(cli);
+    if (status != CLI_OK)
+        return status;
     struct fila_queue_list *list = fila_queue_list(cli->client, &cli->error);
     if (!list)
         return cli_failed(cli, "list queues");
@@ -268,8 +271,9 @@ static void queue_inspect_table(const char *name, const struct fila_queue_stats 
 static int queue_inspect(struct cli *cli, const struct args *args)
 {
     const char *name = args->words[0];
-    if (!cli_connect(cli))
-        return CLI_REFUSED;
+    int status = cli_connect(cli);
+    if (status != CLI_OK)
+        return status;
     struct fila_queue_stats *stats = fila_queue_stats(cli->client, name, &cli->error);
     if (!stats)
         return cli_failed(cli, "inspect queue \"%s\"", name);

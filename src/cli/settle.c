@@ -44,8 +44,10 @@ static int settle_run(struct cli *cli, const struct args *args, const char *reas
         acks[i] = (struct fila_ack){fila_text(queue), fila_text(args->words[i + 1])};
         nacks[i] = (struct fila_nack){acks[i].queue, acks[i].id, fila_text(reason)};
     }
-    if (!cli_connect(cli))
+    status = cli_connect(cli);
+    if (status != CLI_OK)
         goto out;
+    status = CLI_REFUSED;
     if (reason)
         result = fila_nack_many(cli->client, nacks, count, codes, &cli->error);
     else

@@ -323,8 +323,8 @@ static struct conf *load(const char *file, const struct str *text, const char *p
     if (conf == NULL)
         return NULL;
     conf->missing = text == NULL;
-    if (load_tree(conf, text != NULL ? *text : STR(""), overlay, errors) == 0 && fill(conf, errors) == 0 &&
-        errors->count == already)
+    if (load_tree(conf, text != NULL ? *text : STR(""), overlay, errors) == 0 &&
+        fill(conf, errors) == 0 && errors->count == already)
         return conf;
     conf_free(conf);
     return NULL;
@@ -354,8 +354,8 @@ struct conf *conf_load(const char *path, const char *prefix, const char *overlay
     else if (failed && (err.code != ENOENT || path != NULL))
         (void)conf_errors_add(errors, file_place(file), "%s", strerror(err.code));
     else
-        conf = load(file, failed ? NULL : &content, prefix, overlay, sections, section_count,
-                    errors);
+        conf =
+            load(file, failed ? NULL : &content, prefix, overlay, sections, section_count, errors);
     buf_free(&text);
     return conf;
 }

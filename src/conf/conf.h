@@ -111,8 +111,8 @@ void conf_free(struct conf *conf); /* NULL is fine */
 /* Appends the effective configuration as YAML; loading it gives an equal configuration. */
 void conf_dump(const struct conf *conf, struct buf *out);
 
-/* Where the setting with this dotted name stands ("store.path", "listen.0.address"). When it has its
- * default, the start of the file, or the program itself when there is no file. Lives as long as
+/* Where the setting with this dotted name stands ("store.path", "listen.0.address"). When it has
+ * its default, the start of the file, or the program itself when there is no file. Lives as long as
  * `conf`. */
 struct conf_place conf_place_of(const struct conf *conf, const char *name);
 

@@ -22,7 +22,7 @@ struct conf_place {
 struct conf_errors {
     struct buf text;     /* the mistakes, each ended by a newline, control bytes escaped */
     struct buf warnings; /* the same, `FILE:LINE:COLUMN: warning: reason`, for what is
-                            * accepted but unwise */
+                          * accepted but unwise */
     size_t count;        /* mistakes, also those beyond CONF_ERRORS_MAX */
     size_t warning_count;
 };

@@ -95,8 +95,9 @@ static int complain_account(const struct conf *conf, struct conf_errors *errors,
 
     if (errno != 0)
         return complain(conf, errors, key, name, strerror(errno));
-    (void)snprintf(problem, sizeof(problem), "no such %s; make it with `%s --system %s`, or set `%s`",
-                   key, program, name, key);
+    (void)snprintf(problem, sizeof(problem),
+                   "no such %s; make it with `%s --system %s`, or set `%s`", key, program, name,
+                   key);
     return complain(conf, errors, key, name, problem);
 }
 

@@ -54,8 +54,9 @@ int framed_client_set_acl(struct buf *buf, uint32_t request_id, struct str key_i
  * ignore it. */
 int framed_client_consume(struct buf *buf, uint32_t request_id, struct str queue,
                           uint32_t limit) FRAMED_CHECK;
-/* Requests that are one string: Consume without limit, DeleteQueue, GetStats, GetConfig, ListConfig,
- * RevokeApiKey, GetAcl, and CancelConsume by consumer id. Those without payload are frame_empty().
+/* Requests that are one string: Consume without limit, DeleteQueue, GetStats, GetConfig,
+ * ListConfig, RevokeApiKey, GetAcl, and CancelConsume by consumer id. Those without payload are
+ * frame_empty().
  */
 int framed_client_text(struct buf *buf, enum opcode opcode, uint32_t request_id,
                        struct str text) FRAMED_CHECK;

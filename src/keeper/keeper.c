@@ -41,7 +41,6 @@ struct keeper {
     _Atomic uint32_t stop; /* futex word of the maintenance thread; 1: both threads end */
     _Atomic bool failed;   /* by either thread, after its failure is written */
     bool told;             /* the master knows of the failure */
-    int status;            /* exit status */
 };
 
 /* --- opening
@@ -308,10 +307,10 @@ static void on_channel(struct loop_watch *watch, uint32_t events)
         else if (message.type == CHANNEL_REOPEN && log_reopen(&err) != 0)
             log_write(LOG_ERROR, "keeper", "%s", err.text);
     }
-    if (got < 0) {
-        keeper->status = EXIT_MASTER_GONE;
-        loop_stop(keeper->loop);
-    }
+    /* Workers that leave now may do so inside the store: a thread of ours could wait for what they
+     * hold for ever, and the store's lock with it. The next start recovers. */
+    if (got < 0)
+        _exit(EXIT_MASTER_GONE);
 }
 
 static void stop_threads(struct keeper *keeper)
@@ -391,13 +390,11 @@ int keeper_run(const struct keeper_options *options)
     }
     /* Without a master, or after a failure, nobody vouches for the others: the next start recovers.
      */
-    if (keeper->status == 0 && !atomic_load(&keeper->failed) &&
-        atomic_load(&options->zone->state) == ZONE_UP)
+    if (!atomic_load(&keeper->failed) && atomic_load(&options->zone->state) == ZONE_UP)
         close_in_order(keeper);
     loop_destroy(keeper->loop);
-    int status = keeper->status;
     free(keeper);
-    return status;
+    return 0;
 }
 
 int keeper_failchk(const struct keeper_options *options)

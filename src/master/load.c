@@ -32,7 +32,7 @@ static int load_check_environment(struct conf_errors *errors)
         return 0;
     return conf_errors_add(errors, (struct conf_place){.file = "filad"},
                            "FILA_BOOTSTRAP_APIKEY is set in the environment, but this build has no "
-                           "authentication: unset it, or every client would be let in regardless");
+                           "authentication and would let everybody in: unset it");
 }
 
 int load_check(const struct conf *conf, struct conf_errors *errors)

@@ -42,6 +42,13 @@ static void message_to_log(const DB_ENV *db, const char *prefix, const char *tex
     log_write(LOG_ERROR, "store", "Berkeley DB: %s", text);
 }
 
+/* What failchk has to tell. */
+static void note_to_log(const DB_ENV *db, const char *text)
+{
+    (void)db;
+    log_write(LOG_DEBUG, "store", "Berkeley DB: %s", text);
+}
+
 static int process_is_alive(DB_ENV *db, pid_t pid, db_threadid_t thread, u_int32_t flags)
 {
     (void)db;
@@ -114,6 +121,7 @@ static int configure(DB_ENV *db, const struct env_options *options)
     if (snprintf(directory, sizeof(directory), "%s/log", options->path) >= (int)sizeof(directory))
         return ENAMETOOLONG;
     db->set_errcall(db, message_to_log);
+    db->set_msgcall(db, note_to_log);
     int result = configure_sizes(db, options);
     if (!result)
         result = db->add_data_dir(db, options->path);

@@ -67,8 +67,7 @@ static void subscriber_free(struct subscriber *subscriber)
 }
 
 enum fibp_status subscriber_open(struct session *session, uint32_t request_id, struct str queue,
-                                 uint32_t limit,
-                                 const struct delivery_encoder *encoder,
+                                 uint32_t limit, const struct delivery_encoder *encoder,
                                  void (*answer)(struct session *, struct operation *))
 {
     struct subscriber *old = subscriber_find(session, request_id);

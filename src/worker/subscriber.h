@@ -23,10 +23,10 @@ struct subscriber {
 };
 
 /* Subscribes under `request_id`; one that has this id already is ended first. `limit`: messages to
- * be delivered at most, 0: any number. `answer` encodes the outcome. FIBP_OK, or why there is no subscription: FIBP_CHANNEL_FULL, FIBP_INTERNAL_ERROR. */
+ * be delivered at most, 0: any number. `answer` encodes the outcome. FIBP_OK, or why there is no
+ * subscription: FIBP_CHANNEL_FULL, FIBP_INTERNAL_ERROR. */
 enum fibp_status subscriber_open(struct session *session, uint32_t request_id, struct str queue,
-                                 uint32_t limit,
-                                 const struct delivery_encoder *encoder,
+                                 uint32_t limit, const struct delivery_encoder *encoder,
                                  void (*answer)(struct session *, struct operation *))
     __attribute__((warn_unused_result));
 

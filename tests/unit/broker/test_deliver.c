@@ -464,6 +464,59 @@ static void counting_between_deliveries_changes_nothing(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
+static void a_limited_subscription_gets_no_more_than_its_limit(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription limited, open;
+    struct delivered got[64];
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "k", 1, 0, 10, NULL);
+    fixture_subscribe(fixture, "q", &limited);
+    limited.limit = 3;
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 64), 3);
+    assert_int_equal(fixture_settle(fixture, OPERATION_NACK, "q", &got[0].id), FIBP_OK);
+    assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[1].id), FIBP_OK);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 64), 0);
+    fixture_subscribe(fixture, "q", &open);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 64), 8);
+    fixture_unsubscribe(fixture, &limited);
+    fixture_unsubscribe(fixture, &open);
+}
+
+/* Of two workers that wait, with one consumer and with three, the second is woken three times as
+ * often: it does not matter which of them has the producer. */
+static void waiting_workers_are_woken_in_turns(void **state)
+{
+    struct fixture *fixture = *state;
+    struct fixture other;
+    struct subscription mine, theirs[3];
+    struct delivered got[64];
+    unsigned counts[2] = {0};
+    fixture_create(fixture, "q");
+    fixture_subscribe(fixture, "q", &mine);
+    fixture_join(&other, fixture, 1);
+    for (unsigned i = 0; i < 3; i++)
+        fixture_subscribe(&other, "q", &theirs[i]);
+    fixture_deliver(fixture);
+    fixture_deliver(&other);
+    for (uint32_t i = 0; i < 40; i++) {
+        fixture_enqueue(fixture, "q", "k", 1, i, 1, NULL);
+        fixture_deliver(fixture);
+        fixture_deliver(&other);
+        counts[0] += fixture_delivered(fixture, got, 64);
+        counts[1] += fixture_delivered(&other, got, 64);
+    }
+    assert_int_equal(counts[0], 10);
+    assert_int_equal(counts[1], 30);
+    fixture_unsubscribe(fixture, &mine);
+    for (unsigned i = 0; i < 3; i++)
+        fixture_unsubscribe(&other, &theirs[i]);
+    fixture_leave(&other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -489,6 +542,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(uncounted_lanes_deliver_all_but_what_is_leased,
                                         fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(counting_between_deliveries_changes_nothing, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_limited_subscription_gets_no_more_than_its_limit,
+                                        fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(waiting_workers_are_woken_in_turns, fixture_setup,
                                         fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -217,6 +217,26 @@ static void the_same_ack_twice_in_a_frame_is_one_ack(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
+/* Two frames in one transaction: the second was late, as it would be in a transaction of its own.
+ */
+static void the_same_ack_in_two_frames_is_found_once(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    struct uuid ids[1];
+    struct operation *rest = NULL;
+    deliver_some(fixture, 1, &subscription, ids);
+    struct operation_settle *first = fixture_settle_frame(OPERATION_ACK, "q", ids, 1);
+    struct operation_settle *second = fixture_settle_frame(OPERATION_ACK, "q", ids, 1);
+    first->operation.next = &second->operation;
+    assert_int_equal(broker_execute(fixture->broker, &first->operation, &rest), 0);
+    assert_int_equal(first->items[0].status, FIBP_OK);
+    assert_int_equal(second->items[0].status, FIBP_MESSAGE_NOT_FOUND);
+    free(first);
+    free(second);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
 static void the_first_of_ack_and_nack_counts(void **state)
 {
     struct fixture *fixture = *state;
@@ -515,6 +535,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(low_space_refuses_new_messages_only, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(the_same_ack_twice_in_a_frame_is_one_ack, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(the_same_ack_in_two_frames_is_found_once, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(the_first_of_ack_and_nack_counts, fixture_setup,
                                         fixture_teardown),

@@ -106,6 +106,18 @@ static void test_help(void **state)
     finish(&args, &capture);
     assert_int_equal(PARSE(&args, &capture, "queue", "--help"), 0);
     assert_true(args.help && !args.command);
+    assert_string_equal(args.group, "queue");
+    finish(&args, &capture);
+    assert_int_equal(PARSE(&args, &capture, "--json", "--help", "queue"), 0);
+    assert_true(args.help && !args.command);
+    assert_string_equal(args.group, "queue");
+    capture_free(&capture);
+    capture_begin(&capture);
+    args_help(commands, &args);
+    capture_end(&capture);
+    assert_non_null(strstr(capture.out, "queue create NAME"));
+    assert_null(strstr(capture.out, "send QUEUE"));
+    assert_null(strstr(capture.out, "queue pause"));
     finish(&args, &capture);
     assert_int_equal(PARSE(&args, &capture, "--version"), 0);
     assert_true(args.version);
@@ -162,10 +174,25 @@ static void test_numbers(void **state)
         capture_begin(&capture);
         assert_false(args_number(&args, "number", &number));
         capture_end(&capture);
-        assert_non_null(strstr(capture.err, "--number: is not a number"));
+        char complaint[128];
+        snprintf(complaint, sizeof(complaint), "fila: --number: \"%s\" is not a number", bad[i]);
+        assert_non_null(strstr(capture.err, complaint));
         assert_int_equal(number, 7);
         finish(&args, &capture);
     }
+    struct capture capture;
+    struct args args;
+    char typed[ARGS_TYPED_SIZE];
+    uint64_t number;
+    assert_int_equal(PARSE(&args, &capture, "send", "q", "--number", "1", "-nx"), 0);
+    capture_free(&capture);
+    capture_begin(&capture);
+    assert_false(args_number(&args, "number", &number));
+    capture_end(&capture);
+    assert_non_null(strstr(capture.err, "fila: -n: \"x\" is not a number\n"));
+    assert_string_equal(args_typed(&args, "number", typed), "-n");
+    assert_string_equal(args_typed(&args, "lines", typed), "--lines");
+    finish(&args, &capture);
 }
 
 int main(void)

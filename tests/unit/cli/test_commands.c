@@ -317,21 +317,21 @@ static void script_consume(struct server *server)
 {
     /* -n 2 of 3, acked */
     server_welcome(server);
-    uint32_t id = server_accept_consume(server);
+    uint32_t id = server_accept_limited(server, 2);
     server_deliver(server, id, 1, 3, "hello", FRAME_LENGTH_MAX);
     server_flush(server);
     answer_settle(server, OPCODE_ACK, 2);
     server_expect_end(server);
     /* nacked */
     server_welcome(server);
-    id = server_accept_consume(server);
+    id = server_accept_limited(server, 1);
     server_deliver(server, id, 1, 1, "\xff", FRAME_LENGTH_MAX);
     server_flush(server);
     answer_settle(server, OPCODE_NACK, 1);
     server_expect_end(server);
     /* neither: goodbye and cancel only */
     server_welcome(server);
-    id = server_accept_consume(server);
+    id = server_accept_limited(server, 0);
     server_deliver(server, id, 1, 1, "kept", FRAME_LENGTH_MAX);
     server_flush(server);
     server_expect_end(server);
@@ -372,6 +372,9 @@ static void test_consume(void **state)
     capture_free(&capture);
     assert_int_equal(RUN(&server, &capture, "consume", "q", "--no-ack", "--nack", "x"), 2);
     capture_free(&capture);
+    assert_int_equal(RUN(&server, &capture, "consume", "q", "-n0"), 2);
+    assert_string_equal(capture.err, "fila: consume: -n must be at least 1\n");
+    capture_free(&capture);
     server_stop(&server);
 }
 
@@ -408,6 +411,33 @@ static void test_settle(void **state)
     assert_int_equal(RUN(&server, &capture, "nack", "q", "id1"), 2);
     capture_free(&capture);
     server_stop(&server);
+}
+
+static void test_bad_address(void **state)
+{
+    (void)state;
+    static const char *const addresses[] = {"127.0.0.1:x", "127.0.0.1:99999", "[::1", "unix:"};
+    static const char *const lines[][4] = {
+        {"queue", "list", NULL},    {"queue", "create", "q"}, {"enqueue", "q", "x"},
+        {"consume", "q", "--json"}, {"ack", "q", "id"},
+    };
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        for (size_t k = 0; k < sizeof(addresses) / sizeof(addresses[0]); k++) {
+            const char *argv[4] = {"fila", lines[i][0], lines[i][1], lines[i][2]};
+            struct capture capture;
+            struct server nobody;
+            snprintf(nobody.address, sizeof(nobody.address), "%s", addresses[k]);
+            assert_int_equal(run(&nobody, &capture, lines[i][2] ? 4 : 3, argv), 2);
+            assert_non_null(strstr(capture.err, "fila: address "));
+            assert_string_equal(capture.out, "");
+            capture_free(&capture);
+        }
+    }
+    /* One that nobody serves is no mistake of the command line. */
+    struct capture capture;
+    struct server nobody = {.address = "unix:/nonexistent"};
+    assert_int_equal(RUN(&nobody, &capture, "queue", "list"), 1);
+    capture_free(&capture);
 }
 
 static void test_absent(void **state)
@@ -447,6 +477,7 @@ int main(void)
         cmocka_unit_test(test_enqueue_lines),
         cmocka_unit_test(test_consume),
         cmocka_unit_test(test_settle),
+        cmocka_unit_test(test_bad_address),
         cmocka_unit_test(test_absent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -211,15 +211,24 @@ static inline void server_deliver(struct server *server, uint32_t request_id, ui
     buf_free(&record);
 }
 
-/* Accepts a subscription; its request_id. */
-static inline uint32_t server_accept_consume(struct server *server)
+/* Accepts a subscription that asks for so many messages; its request_id. */
+static inline uint32_t server_accept_limited(struct server *server, uint32_t limit)
 {
+    struct framed_consume request;
+    struct wire_reader reader;
     struct frame frame;
     struct uuid id = server_id(0xcc);
     uint32_t request_id = server_expect(server, &frame, OPCODE_CONSUME);
+    wire_reader_init(&reader, frame.body);
+    SERVER_EXPECT(server, framed_consume(&reader, &request) && request.limit == limit);
     SERVER_EXPECT(server, framed_consume_ok(&server->out, request_id, &id) == 0);
     server_flush(server);
     return request_id;
+}
+
+static inline uint32_t server_accept_consume(struct server *server)
+{
+    return server_accept_limited(server, 0);
 }
 
 static inline void *server_thread(void *argument)

@@ -142,6 +142,41 @@ static void test_one_of_two_ends(void **state)
     server_stop(&server);
 }
 
+static void script_limit(struct server *server)
+{
+    server_welcome(server);
+    uint32_t consumer = server_accept_limited(server, 3);
+    server_deliver(server, consumer, 1, 3, "few", FRAME_LENGTH_MAX);
+    server_flush(server);
+    server_accept_limited(server, 0);
+    server_expect_end(server);
+}
+
+static void test_limit(void **state)
+{
+    (void)state;
+    struct fila_error error = FILA_ERROR_INIT;
+    struct fila_delivery *delivery;
+    struct server server;
+    server_start(&server, script_limit);
+    server_run(&server);
+    struct fila *client = server_connect(&server, 10000);
+    struct fila_consumer *consumer = fila_consume_limited(client, "orders", 3, &error);
+    assert_non_null(consumer);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(fila_receive(consumer, 10000, &delivery, &error), 1);
+        fila_delivery_free(delivery);
+    }
+    /* It has not ended: it only gets nothing more. */
+    assert_int_equal(fila_receive(consumer, 0, &delivery, &error), 0);
+    struct fila_consumer *other = fila_consume_limited(client, "orders", 0, &error);
+    assert_non_null(other);
+    fila_consumer_free(consumer);
+    fila_consumer_free(other);
+    fila_close(client);
+    server_stop(&server);
+}
+
 static void script_refuse(struct server *server)
 {
     struct frame frame;
@@ -251,9 +286,13 @@ static void test_undecodable_delivery(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_delivery_while_waiting), cmocka_unit_test(test_split_delivery),
-        cmocka_unit_test(test_one_of_two_ends),        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_cancel_interrupts),      cmocka_unit_test(test_undecodable_delivery),
+        cmocka_unit_test(test_delivery_while_waiting),
+        cmocka_unit_test(test_split_delivery),
+        cmocka_unit_test(test_one_of_two_ends),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_cancel_interrupts),
+        cmocka_unit_test(test_undecodable_delivery),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -236,8 +236,10 @@ static void test_warnings(void **state)
     struct conf_errors *errors = *state;
     conf_free(load_fine(errors, "worker_connections: 65500\nerror_log: {path: stderr}\n", NULL));
     assert_int_equal(errors->warning_count, 2);
-    assert_non_null(strstr(conf_errors_warnings(errors), "f:1:21: warning: `worker_connections` (65500)"));
-    assert_non_null(strstr(conf_errors_warnings(errors), "f:2:19: warning: `error_log.path: stderr`"));
+    assert_non_null(
+        strstr(conf_errors_warnings(errors), "f:1:21: warning: `worker_connections` (65500)"));
+    assert_non_null(
+        strstr(conf_errors_warnings(errors), "f:2:19: warning: `error_log.path: stderr`"));
     conf_free(load_fine(errors, "daemon: false\nerror_log: {path: stderr}\n", NULL));
     assert_int_equal(errors->warning_count, 0);
 }

@@ -101,8 +101,7 @@ static void test_places_without_a_file(void **state)
     struct fixture *fixture = *state;
     if (access(FILAD_SYSCONFDIR "/filad/filad.yaml", F_OK) == 0)
         skip();
-    struct conf *conf =
-        conf_load(NULL, NULL, "user: no-such-user", NULL, 0, &fixture->errors);
+    struct conf *conf = conf_load(NULL, NULL, "user: no-such-user", NULL, 0, &fixture->errors);
     assert_non_null(conf);
     assert_true(conf->missing);
     struct conf_place place = conf_place_of(conf, "group");

@@ -292,11 +292,11 @@ static void test_long_list(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_checked_pass), cmocka_unit_test(test_bad_item),
-        cmocka_unit_test(test_headers),      cmocka_unit_test(test_record_split),
-        cmocka_unit_test(test_cancel_forms), cmocka_unit_test(test_enqueue_result),
-        cmocka_unit_test(test_error_texts),  cmocka_unit_test(test_delivery_add_fails),
-        cmocka_unit_test(test_long_list),    cmocka_unit_test(test_consume_limit),
+        cmocka_unit_test(test_checked_pass),     cmocka_unit_test(test_bad_item),
+        cmocka_unit_test(test_headers),          cmocka_unit_test(test_record_split),
+        cmocka_unit_test(test_cancel_forms),     cmocka_unit_test(test_enqueue_result),
+        cmocka_unit_test(test_error_texts),      cmocka_unit_test(test_delivery_add_fails),
+        cmocka_unit_test(test_long_list),        cmocka_unit_test(test_consume_limit),
         cmocka_unit_test(test_count_complaints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
