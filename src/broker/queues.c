@@ -225,6 +225,9 @@ static int list_locked(struct broker *broker, struct operation_list_queues *list
 {
     struct scheduler *scheduler = broker->scheduler;
     size_t names = 0;
+    free(list->rows); /* of a first try that a recovery cut short */
+    list->rows = NULL;
+    list->count = 0;
     for (uint32_t i = 0; i < ZONE_QUEUES; i++) {
         struct queue *queue = atomic_load_explicit(&scheduler->queues[i], memory_order_relaxed);
         if (queue && !atomic_load(&queue->dead))

@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "cli/output.h"
+
 const struct args_command *const cli_commands[] = {
     cli_queue_commands,  cli_enqueue_commands, cli_consume_commands,
     cli_settle_commands, cli_absent_commands,  NULL,
@@ -29,7 +31,9 @@ int cli_failed(struct cli *cli, const char *format, ...)
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);
-    fprintf(stderr, ": %s\n", cli->error.text);
+    fputs(": ", stderr);
+    output_safe(stderr, cli->error.text, 0); /* it may be a peer's */
+    fputc('\n', stderr);
     return CLI_REFUSED;
 }
 

@@ -95,8 +95,10 @@ struct framed_consume {
     uint32_t limit; /* messages that may be delivered on the subscription, ever; 0: no limit */
 };
 
-/* `str queue`, and `u32 limit` when exactly these four bytes follow: a field appended by this
- * server and its clients (spec/fibp.md A3). Anything else behind the name is ignored. */
+/* `str queue`, and when exactly eight bytes follow that start with FRAMED_CONSUME_LIMIT, `u32
+ * limit`: a field appended by this server and its clients (spec/fibp.md A3), marked so that nobody
+ * else's field is taken for it. Anything else behind the name is ignored. */
+#define FRAMED_CONSUME_LIMIT 0x66696c61u /* "fila" */
 bool framed_consume(struct wire_reader *reader, struct framed_consume *request) FRAMED_CHECK;
 
 struct framed_cancel {

@@ -116,8 +116,10 @@ int framed_client_consume(struct buf *buf, uint32_t request_id, struct str queue
 {
     size_t start = frame_begin(buf, OPCODE_CONSUME, request_id);
     wire_put_str(buf, queue);
-    if (limit > 0)
+    if (limit > 0) {
+        buf_append_u32(buf, FRAMED_CONSUME_LIMIT);
         buf_append_u32(buf, limit);
+    }
     return client_end(buf, start);
 }
 

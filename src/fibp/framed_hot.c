@@ -152,7 +152,11 @@ bool framed_consume(struct wire_reader *reader, struct framed_consume *request)
     *request = (struct framed_consume){.limit = 0};
     if (!wire_str(reader, "queue", &request->queue))
         return false;
-    return wire_remaining(reader) != 4 || wire_u32(reader, "limit", &request->limit);
+    uint32_t marker = 0;
+    if (wire_remaining(reader) != 8)
+        return true;
+    return wire_u32(reader, "extension", &marker) &&
+           (marker != FRAMED_CONSUME_LIMIT || wire_u32(reader, "limit", &request->limit));
 }
 
 bool framed_cancel(struct wire_reader *reader, struct framed_cancel *request)

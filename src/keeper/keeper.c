@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -17,6 +18,7 @@
 #include "os/futex.h"
 #include "os/io.h"
 #include "os/log.h"
+#include "os/proc.h"
 #include "os/thread.h"
 #include "os/time.h"
 #include "sched/rebuild.h"
@@ -41,6 +43,7 @@ struct keeper {
     _Atomic uint32_t stop; /* futex word of the maintenance thread; 1: both threads end */
     _Atomic bool failed;   /* by either thread, after its failure is written */
     bool told;             /* the master knows of the failure */
+    pid_t master;
 };
 
 /* --- opening
@@ -292,6 +295,21 @@ static void on_ended(struct loop_watch *watch, uint32_t events)
     keeper->told = true;
 }
 
+/* The channel is not read any more from here on: without a master nobody must wait for this
+ * process, which holds the store's lock. */
+static void die_with_master(pid_t master)
+{
+    struct err err = {0};
+    if (proc_set_death_signal(SIGKILL, master, &err) != 0)
+        _exit(EXIT_MASTER_GONE);
+}
+
+static void stop_in_order(struct keeper *keeper)
+{
+    die_with_master(keeper->master);
+    loop_stop(keeper->loop);
+}
+
 static void on_channel(struct loop_watch *watch, uint32_t events)
 {
     struct keeper *keeper = CONTAINER_OF(watch, struct keeper, channel);
@@ -301,7 +319,7 @@ static void on_channel(struct loop_watch *watch, uint32_t events)
     (void)events;
     while ((got = channel_receive(watch->fd, &message, &err)) > 0) {
         if (message.type == CHANNEL_STOP)
-            loop_stop(keeper->loop);
+            stop_in_order(keeper);
         else if (message.type == CHANNEL_PING)
             say(keeper, CHANNEL_PONG, message.value, NULL);
         else if (message.type == CHANNEL_REOPEN && log_reopen(&err) != 0)
@@ -365,6 +383,7 @@ static void prepare(struct keeper *keeper, const struct keeper_options *options,
 {
     memset(keeper, 0, sizeof(*keeper));
     keeper->options = options;
+    keeper->master = getppid();
     keeper->env_options.path = options->conf->store.path;
     keeper->env_options.regions = options->regions;
     keeper->env_options.cache_size = options->conf->store.cache_size;
@@ -402,6 +421,7 @@ int keeper_failchk(const struct keeper_options *options)
     struct keeper keeper;
     struct err err = {0};
     prepare(&keeper, options, false);
+    die_with_master(keeper.master);
     if (!zone_enter(options->zone, ZONE_SLOT_HELPER, ZONE_STORE_THREAD, keeper.generation))
         return 1;
     keeper.env = env_open(&keeper.env_options, &err);

@@ -370,6 +370,7 @@ void reload_abort(struct master *master)
         return;
     master->reload->again = false;
     reload_fail(master->reload, "the broker is stopping");
+    control_reload_done(master, UINT64_MAX, "the broker is stopping");
 }
 
 void reload_destroy(struct master *master)

@@ -268,6 +268,10 @@ static bool decode_consume(struct framed_request *request)
 
     if (!framed_consume(&request->reader, &from))
         return false;
+    if (from.queue.size > QUEUE_NAME_MAX + 4) { /* of a dead-letter queue; it is not worth a copy */
+        refuse(request, FIBP_QUEUE_NOT_FOUND, STR("queue not found"));
+        return true;
+    }
     enum fibp_status status = subscriber_open(request->session, request->id, from.queue, from.limit,
                                               &delivery_framed, request->handler->answer);
     if (status == FIBP_CHANNEL_FULL)
@@ -413,6 +417,7 @@ static bool decode_list_queues(struct framed_request *request)
     if (list) {
         list->rows = NULL;
         list->count = 0;
+        request_charge_answer(&list->operation);
         request_submit(&list->operation);
     }
     return true;
@@ -462,6 +467,7 @@ static bool decode_get_stats(struct framed_request *request)
         return true;
     struct operation operation = stats->operation;
     *stats = (struct operation_get_stats){.operation = operation, .name = name};
+    request_charge_answer(&stats->operation);
     submit_pinned(&stats->operation);
     return true;
 }

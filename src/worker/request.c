@@ -31,6 +31,14 @@ void *request_create(struct session *session, enum operation_kind kind, size_t s
     return operation;
 }
 
+void request_charge_answer(struct operation *operation)
+{
+    struct request *request = request_of(operation);
+
+    request->size += SESSION_BYTES_MAX;
+    chunk_charge(&request->session->account, SESSION_BYTES_MAX);
+}
+
 void request_pin_input(struct operation *operation)
 {
     struct request *request = request_of(operation);

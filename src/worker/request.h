@@ -37,6 +37,10 @@ static inline struct request *request_of(const struct operation *operation)
     return operation->owner;
 }
 
+/* Charges the session for an answer whose size is not known yet and may be large, so that few of
+ * them are under way at a time. */
+void request_charge_answer(struct operation *operation);
+
 /* Keeps the session's input alive until the operation is back. */
 void request_pin_input(struct operation *operation);
 

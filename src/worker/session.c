@@ -282,14 +282,22 @@ static void session_expired(struct loop_timer *timer)
 
     switch ((enum session_state)session->state) {
     case SESSION_NEW:
-        session_close(session, "no handshake in time");
+        if (session->paused) /* it may have come: we do not read */
+            loop_timer_set(session->sessions->loop, timer,
+                           session->sessions->conf->fibp.handshake_timeout_ms);
+        else
+            session_close(session, "no handshake in time");
         break;
     case SESSION_OPEN:
     case SESSION_DRAINING:
         session_keepalive(session);
         break;
     case SESSION_FINISHING:
-        session_close(session, "the peer does not take its answers");
+        if (session->outstanding > 0 && conn_unsent(&session->conn) == 0)
+            loop_timer_set(session->sessions->loop, timer,
+                           SESSION_FINISH_MS); /* the store is slow */
+        else
+            session_close(session, "the peer does not take its answers");
         break;
     case SESSION_LINGERING:
         session_close(session, "done");
@@ -376,6 +384,7 @@ void session_create(struct sessions *sessions, int fd, bool refuse)
     list_append(&sessions->all, &session->list);
     session->extra = refuse;
     if (refuse) {
+        sessions->extras++;
         session_fail(session, 0, FIBP_CHANNEL_FULL, STR("too many connections"));
         return;
     }
@@ -445,7 +454,9 @@ void session_close(struct session *session, const char *reason)
     list_remove(&session->hold);
     list_remove(&session->dirty);
     list_remove(&session->list);
-    if (!session->extra)
+    if (session->extra)
+        sessions->extras--;
+    else
         sessions->count--;
     sessions->closed++;
     free(session->skips);

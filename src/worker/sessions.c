@@ -231,15 +231,7 @@ void sessions_add(struct sessions *sessions, int fd)
 
 void sessions_refuse(struct sessions *sessions, int fd)
 {
-    uint32_t refused = 0;
-
-    LIST_EACH(&sessions->all, entry)
-    {
-        if (!CONTAINER_OF(entry, struct session, list)->extra)
-            break;
-        refused++;
-    }
-    if (refused >= SESSIONS_REFUSED_MAX)
+    if (sessions->extras >= SESSIONS_REFUSED_MAX)
         close(fd);
     else
         session_create(sessions, fd, true);

@@ -45,6 +45,7 @@ struct sessions {
     struct list waiting; /* for room to receive a large frame, first come first served */
     struct list dead;    /* closed, and all their operations are back */
     uint32_t count;      /* of `all` */
+    uint32_t extras;     /* of `all`, those that are only there to be refused; not in `count` */
     uint32_t closed;     /* sessions closed that wait for their operations */
 
     struct operation *first, *last; /* to be submitted, through operation->next */

@@ -166,6 +166,8 @@ static void worker_end(struct worker *worker)
 static void worker_flush(struct worker *worker)
 {
     worker->phase = WORKER_FLUSHING;
+    /* The store may have gone before it executed everything: what is left is refused. */
+    pipeline_stop(worker->pipeline, true);
     sessions_take(&worker->sessions);
     loop_timer_set(worker->loop, &worker->phase_timer, FLUSH_MS);
     /* The turn of the sessions is over for this tick: another one writes what was taken. */

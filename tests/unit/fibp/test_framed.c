@@ -117,7 +117,7 @@ static void expect_consume(struct str body, const char *queue, uint32_t limit)
     assert_int_equal(request.limit, limit);
 }
 
-/* The limit is taken only when it fills the body exactly. */
+/* The limit is taken only behind its marker, and when it fills the body exactly. */
 static void test_consume_limit(void **state)
 {
     (void)state;
@@ -127,10 +127,12 @@ static void test_consume_limit(void **state)
     struct buf buf;
 
     expect_consume(STR("\x00\x01q"), "q", 0);
-    expect_consume(STR("\x00\x01q\x00\x00\x01\x02"), "q", 258);
-    expect_consume(STR("\x00\x01q\x00\x00\x00\x00"), "q", 0);
-    expect_consume(STR("\x00\x01q\x00\x00\x01"), "q", 0);
-    expect_consume(STR("\x00\x01q\x00\x00\x01\x02\x03"), "q", 0);
+    expect_consume(STR("\x00\x01qfila\x00\x00\x01\x02"), "q", 258);
+    expect_consume(STR("\x00\x01qfila\x00\x00\x00\x00"), "q", 0);
+    expect_consume(STR("\x00\x01qfila\x00\x00\x01"), "q", 0);
+    expect_consume(STR("\x00\x01qfila\x00\x00\x01\x02\x03"), "q", 0);
+    expect_consume(STR("\x00\x01qFILA\x00\x00\x01\x02"), "q", 0);
+    expect_consume(STR("\x00\x01q\x00\x00\x01\x02"), "q", 0);
     wire_reader_init(&reader, STR("\x00\x02q"));
     assert_false(framed_consume(&reader, &request));
 

@@ -677,7 +677,7 @@ static void test_consume_limit(void **state)
     harness_handshake();
     consume(10, STR("orders"), NULL);
     assert_int_equal(subscription_of(10)->limit, 0);
-    harness_request(OPCODE_CONSUME, 11, STR("\x00\x06orders\x00\x00\x00\x05"));
+    harness_request(OPCODE_CONSUME, 11, STR("\x00\x06ordersfila\x00\x00\x00\x05"));
     harness_expect(OPCODE_CONSUME_OK, 11);
     assert_int_equal(subscription_of(11)->limit, 5);
 }
