@@ -97,10 +97,22 @@ static bool session_may_grow(struct session *session)
     return sessions_reserve(session->sessions, session, session->wanted);
 }
 
+/* A large frame holds room that others wait for: it has to come at a fair pace. */
+static bool session_is_too_slow(const struct session *session)
+{
+    uint64_t allowed = SESSION_LARGE_MS + session->wanted / SESSION_LARGE_PACE;
+    return session->reserved > 0 &&
+           loop_now_ms(session->sessions->loop) - session->reserved_ms > allowed;
+}
+
 static void session_readable(struct conn *conn)
 {
     struct session *session = session_of(conn);
 
+    if (session_is_too_slow(session)) {
+        session_close(session, "a large frame comes too slowly");
+        return;
+    }
     if (!session_may_grow(session)) {
         session_pause(session);
         return;

@@ -28,6 +28,8 @@
 #define SESSION_ANSWERS_MAX (4u << 20) /* answers not yet in the socket */
 
 #define SESSION_LARGE_FRAME 65536u /* a frame above it needs a reservation to arrive */
+#define SESSION_LARGE_MS 30000u    /* ... and so long, plus a millisecond for so many bytes */
+#define SESSION_LARGE_PACE 64u
 #define SESSION_FINISH_MS                                                                          \
     5000u                       /* a session that ends has so long to get rid of its answers ...   \
                                  */
@@ -81,6 +83,7 @@ struct session {
     uint64_t pinged_ms;
     size_t wanted;     /* bytes that the frame at the start of the input takes, as far as known */
     uint64_t reserved; /* of sessions->large */
+    uint64_t reserved_ms; /* when that was, by the loop's clock */
     struct chunk_account account;
     uint32_t outstanding; /* operations submitted and not back */
     struct list subscribers;

@@ -45,6 +45,7 @@ static void sessions_admit(struct sessions *sessions)
         if (sessions->large > 0 && sessions->large + session->wanted > SESSIONS_LARGE_MAX)
             return;
         session->reserved = session->wanted;
+        session->reserved_ms = loop_now_ms(sessions->loop);
         sessions->large += session->reserved;
         list_remove(&session->hold);
         list_append(&sessions->resuming, &session->hold);
@@ -60,6 +61,7 @@ bool sessions_reserve(struct sessions *sessions, struct session *session, uint64
         return false;
     }
     session->reserved = size;
+    session->reserved_ms = loop_now_ms(sessions->loop);
     sessions->large += size;
     return true;
 }

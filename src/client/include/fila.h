@@ -22,10 +22,11 @@
  *
  * Memory: requests under way are kept until answered; up to 4 MiB of unsent bytes are collected
  * before a call blocks (callbacks never block: what they submit adds to it). Deliveries wait in
- * memory until they are received. The broker leases at most `scheduler.max_unacked` messages (10,000 by
- * default) to one consumer at a time, but each lease ends with its visibility timeout: a program that
- * does not receive for longer than that collects as many again. Cancel a consumer that is not read. No frame longer than
- * max_frame_size and no split message longer than max_message_size is accepted from the server.
+ * memory until they are received. The broker leases at most `scheduler.max_unacked` messages
+ * (10,000 by default) to one consumer at a time, but each lease ends with its visibility timeout: a
+ * program that does not receive for longer than that collects as many again. Cancel a consumer that
+ * is not read. No frame longer than max_frame_size and no split message longer than
+ * max_message_size is accepted from the server.
  */
 #ifndef FILA_H
 #define FILA_H

@@ -131,6 +131,24 @@ static void test_claimed_length_takes_no_memory(void **state)
     assert_true(harness_session()->reserved > 0);
 }
 
+/* Bytes that trickle do not keep the room of a large frame from others for ever. */
+static void test_large_frame_that_trickles_is_given_up(void **state)
+{
+    static const uint8_t header[] = {0x00, 0xff, 0xff, 0xff, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 1};
+
+    (void)state;
+    harness_handshake();
+    harness_send(str_of(header, sizeof(header)));
+    harness_tick();
+    harness_send(STR("some more"));
+    HARNESS_UNTIL(harness_session()->reserved > 0);
+    /* 30 seconds and what 16 MiB need at the slowest pace allowed are over. */
+    harness_session()->reserved_ms -= SESSION_LARGE_MS + (16u << 20) / SESSION_LARGE_PACE + 1;
+    harness_send(STR("x"));
+    HARNESS_UNTIL(harness->sessions.count == 0);
+    assert_int_equal(harness->sessions.large, 0);
+}
+
 /* Room for large frames is handed out first come first served; whoever waits gets it in time. */
 static void test_large_frames_wait_for_room(void **state)
 {
@@ -840,6 +858,7 @@ int main(void)
         TEST(test_large_frame_in_pieces),
         TEST(test_claimed_length_takes_no_memory),
         TEST(test_large_frames_wait_for_room),
+        TEST(test_large_frame_that_trickles_is_given_up),
         TEST(test_too_many_outstanding),
         TEST(test_client_that_reads_no_answers),
         TEST(test_worker_limit_pauses_everyone),
