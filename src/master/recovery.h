@@ -18,9 +18,9 @@
 #define RECOVERY_CHECK_MS 1000   /* time of the helper that looks for what a dead process left */
 #define RECOVERY_CLOSE_MS 60000  /* time of the keeper's last checkpoint */
 #define RECOVERY_ABANDON_MS 5000 /* wait for killed processes when the master wants to exit */
-#define RECOVERY_QUICK_MS 1000   /* a store that fails sooner after it was opened failed quickly */
+#define RECOVERY_QUICK_MS 500    /* a store that fails sooner after it was opened failed quickly */
 #define RECOVERY_QUICK_MAX 5     /* quick failures in a row before the longest pause */
-#define RECOVERY_PAUSE_MAX_MS 5000
+#define RECOVERY_PAUSE_MAX_MS 1000
 
 enum recovery_state {
     RECOVERY_IDLE,     /* nothing was started */

@@ -13,6 +13,7 @@
 #include "kill/violations.h"
 #include "os/time.h"
 
+#define CLOCK_READ_NS 200000u /* the two clocks are read within so long */
 #define CHUNK 4096u
 #define EVENTS_MAX 48u
 #define FORGET_AFTER_NS 60000000000u /* histories of acked messages are dropped after this */
@@ -261,6 +262,16 @@ static void check_order(struct journal *journal, struct journal_ref ref, struct 
         violate(journal, VIOLATION_ORDER, ref, "it was first delivered after a later one");
 }
 
+/* What the wall clock is ahead of the monotonic one. Read again when something came between. */
+static uint64_t wall_offset_ns(void)
+{
+    for (;;) {
+        uint64_t before = time_monotonic_ns(), wall = time_wall_ns();
+        if (time_monotonic_ns() - before < CLOCK_READ_NS)
+            return wall - before;
+    }
+}
+
 bool journal_delivered(struct journal *journal, unsigned client,
                        const struct driver_delivery *delivery, uint64_t time_ns,
                        struct journal_ref *ref)
@@ -268,7 +279,7 @@ bool journal_delivered(struct journal *journal, unsigned client,
     /* Wall-clock time of the lease on the monotonic clock; without one, when it was read. */
     uint64_t lease_ns = time_ns;
     if (delivery->leased_ms)
-        lease_ns = delivery->leased_ms * 1000000u - (time_wall_ns() - time_monotonic_ns());
+        lease_ns = delivery->leased_ms * 1000000u - wall_offset_ns();
     pthread_mutex_lock(&journal->mutex);
     journal->totals.delivered++;
     struct message *message = NULL;

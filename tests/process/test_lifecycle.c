@@ -113,11 +113,12 @@ static void test_ack_and_nack_after_cancel(void **state)
     f->passed = true;
 }
 
-/* How long after the lease of `first` that of `second` begins. */
+/* How long after the lease of `first` that of `second` begins, rounded up: the times that are told
+ * are whole milliseconds. */
 static int64_t lease_distance_ms(const struct peer_delivery *first,
                                  const struct peer_delivery *second)
 {
-    return (int64_t)(second->leased_ms - first->leased_ms);
+    return (int64_t)(second->leased_ms - first->leased_ms) + 1;
 }
 
 static void test_visibility_timeout(void **state)

@@ -92,7 +92,7 @@ int broker_write_conf(struct broker *broker, const char *extra, struct err *err)
             "store:\n"
             "  path: %s\n"
             "  regions: %s\n"
-            "  cache_size: 32m\n"
+            "  cache_size: %s\n"
             "  reserve: %s\n"
             "%s"
             "shared_memory: %s\n"
@@ -100,6 +100,7 @@ int broker_write_conf(struct broker *broker, const char *extra, struct err *err)
             "%s%s",
             options->workers ? options->workers : 2, broker->pid_file, broker->log,
             broker->unix_address, broker->tcp_address, broker->store, broker->regions,
+            options->cache_size ? options->cache_size : "32m",
             options->reserve ? options->reserve : "16m", options->store ? options->store : "",
             options->shared_memory ? options->shared_memory : "256m",
             options->extra ? options->extra : "", extra ? extra : "");

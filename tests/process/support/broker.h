@@ -38,6 +38,7 @@ struct broker_options {
     const char *shim;          /* a shim to preload: the NAME of shim/NAME.c */
     const char *regions;       /* instead of a directory on /dev/shm */
     const char *reserve;       /* store.reserve; NULL: 16m */
+    const char *cache_size;    /* store.cache_size; NULL: 32m */
     const char *shared_memory; /* NULL: 256m */
 };
 

@@ -442,7 +442,7 @@ static void test_worker_of_a_closed_store_dies_without_a_check(void **state)
 
 static void test_store_that_fails_quickly_is_opened_after_pauses(void **state)
 {
-    static const uint64_t pauses[] = {100, 200, 400, 800, 5000, 5000};
+    static const uint64_t pauses[] = {100, 200, 400, 800, 1000, 1000};
 
     (void)state;
     serve(0);
