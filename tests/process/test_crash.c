@@ -173,6 +173,7 @@ struct bulk {
     uint64_t confirmed, sent;
     uint32_t requests[BULK_WINDOW]; /* under way, oldest first */
     unsigned open;
+    bool may_die; /* the connection may end meanwhile */
 };
 
 /* Meets the oldest answer; false at the end of the connection. */
@@ -210,12 +211,31 @@ static void bulk_enqueue(struct fixture *f, struct peer *peer, struct bulk *bulk
     while (time_monotonic_ns() < end_ns) {
         while (bulk->open < BULK_WINDOW) {
             bulk->sent += BULK_FRAME;
-            MUST(f, peer_enqueue_send(peer, messages, BULK_FRAME, &bulk->requests[bulk->open++],
-                                      &f->err));
+            if (peer_enqueue_send(peer, messages, BULK_FRAME, &bulk->requests[bulk->open++],
+                                  &f->err) != 0) {
+                assert_true(bulk->may_die);
+                return;
+            }
         }
-        if (!bulk_answer(f, peer, bulk))
-            fail_msg("enqueue: %s", f->err.text);
+        if (!bulk_answer(f, peer, bulk)) {
+            assert_true(bulk->may_die);
+            return;
+        }
     }
+}
+
+/* What was answered before the connection ended counts, then all of it must be there. */
+static void check_bulk_depth(struct fixture *f, struct peer *peer, const struct bulk *bulk,
+                             unsigned round)
+{
+    struct framed_stats stats = {.depth = 0};
+    uint64_t end_ns = time_monotonic_ns() + 20000000000u; /* it counts in the background */
+    do
+        MUST(f, peer_stats(peer, "bulk", &stats, &f->err));
+    while (stats.depth < bulk->confirmed && time_monotonic_ns() < end_ns);
+    print_message("round %u: %llu confirmed, depth %llu\n", round,
+                  (unsigned long long)bulk->confirmed, (unsigned long long)stats.depth);
+    assert_in_range(stats.depth, bulk->confirmed, bulk->sent);
 }
 
 /* Pages are written all the time: by who needs room in the cache, and by checkpoints. */
@@ -234,7 +254,6 @@ static void test_large_backlog_survives_kills(void **state)
 {
     struct fixture *f = *state;
     struct bulk bulk = {.open = 0};
-    struct framed_stats stats = {.depth = 0};
     struct peer *peer = fixture_peer(f);
     MUST(f, peer_create_queue(peer, "bulk", 0, &f->err));
     for (unsigned round = 0; round < 8; round++) {
@@ -246,13 +265,50 @@ static void test_large_backlog_survives_kills(void **state)
         fixture_close_all(f);
         fixture_start(f);
         peer = fixture_peer(f);
-        uint64_t end_ns = time_monotonic_ns() + 20000000000u; /* it counts in the background */
-        do
-            MUST(f, peer_stats(peer, "bulk", &stats, &f->err));
-        while (stats.depth < bulk.confirmed && time_monotonic_ns() < end_ns);
-        print_message("round %u: %llu confirmed, depth %llu\n", round,
-                      (unsigned long long)bulk.confirmed, (unsigned long long)stats.depth);
-        assert_in_range(stats.depth, bulk.confirmed, bulk.sent);
+        check_bulk_depth(f, peer, &bulk, round);
+    }
+    f->passed = true;
+}
+
+static int setup_small_cache_faults(void **state)
+{
+    return fixture_setup_with(
+        state,
+        &(struct broker_options){.shim = "faults",
+                                 .cache_size = "8m",
+                                 .store = "  checkpoint: {bytes: 2m, interval: 1s}\n"},
+        true);
+}
+
+/* A process is killed in the very middle of writing a page, and a new one of that page's database
+ * must not take it for whole. In every other round the rest is killed too. */
+static void test_kill_inside_a_page(void **state)
+{
+    struct fixture *f = *state;
+    struct shim_control *shim = f->broker.shim;
+    struct bulk bulk = {.may_die = true};
+    struct peer *peer = fixture_peer(f);
+    MUST(f, peer_create_queue(peer, "bulk", 0, &f->err));
+    for (unsigned round = 0; round < 8; round++) {
+        uint32_t torn = atomic_load(&shim->pages_torn);
+        bulk_enqueue(f, peer, &bulk, 300);
+        atomic_store(&shim->tear_pages, 1);
+        for (unsigned i = 0; i < 20 && atomic_load(&shim->pages_torn) == torn; i++)
+            bulk_enqueue(f, peer, &bulk, 100);
+        if (atomic_load(&shim->pages_torn) == torn)
+            fail_msg("no page was written for 2 s");
+        if (round % 2)
+            broker_kill_all(&f->broker);
+        while (bulk.open && bulk_answer(f, peer, &bulk))
+            ;
+        bulk.open = 0;
+        fixture_close_all(f);
+        if (round % 2)
+            fixture_start(f);
+        else
+            MUST(f, broker_wait_ready(&f->broker, BROKER_READY_MS, &f->err));
+        peer = fixture_peer(f);
+        check_bulk_depth(f, peer, &bulk, round);
     }
     f->passed = true;
 }
@@ -327,6 +383,8 @@ int main(void)
         WITH_BROKER(test_old_leases_do_not_hit_new_messages),
         WITH_BROKER(test_attempt_counts_through_many_crashes),
         cmocka_unit_test_setup_teardown(test_large_backlog_survives_kills, setup_small_cache,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_kill_inside_a_page, setup_small_cache_faults,
                                         fixture_teardown),
         WITH_BROKER(test_regions_deleted_between_stop_and_start),
         WITH_CONF(test_small_tmpfs_is_refused),

@@ -20,6 +20,10 @@ struct shim_control {
     _Atomic int32_t stopped_pid; /* that one; never the one in stop_not */
     _Atomic int32_t stop_not;
 
+    /* Pages of databases. */
+    _Atomic uint32_t tear_pages; /* so many more are written by half, and the writer killed */
+    _Atomic uint32_t pages_torn;
+
     /* A disk of limited size, for files of the store. */
     _Atomic uint32_t disk_limited;
     _Atomic int64_t disk_free; /* bytes */

@@ -80,17 +80,24 @@ static bool path_in_store(const char *path)
     return strncmp(path, store, store_size) == 0 && path[store_size] == '/';
 }
 
-static bool in_store(int fd)
+/* Finds the path of an open file of the store. */
+static bool store_path_of(int fd, char path[PATH_MAX])
 {
-    char link[64], path[PATH_MAX];
+    char link[64];
     if (!control)
         return false;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t size = readlink(link, path, sizeof path - 1);
+    ssize_t size = readlink(link, path, PATH_MAX - 1);
     if (size < 0)
         return false;
     path[size] = '\0';
     return path_in_store(path);
+}
+
+static bool in_store(int fd)
+{
+    char path[PATH_MAX];
+    return store_path_of(fd, path);
 }
 
 /* ---- syncs ---- */
@@ -179,8 +186,24 @@ static bool disk_grow(int fd, int64_t end)
     return disk_take(end - file_size(fd));
 }
 
+/* Dies in the middle of writing a page, as a process may that is killed there. */
+static void tear(int fd, const void *data, size_t size, off_t offset)
+{
+    char path[PATH_MAX];
+    if (size < 8192 || !control || !atomic_load(&control->tear_pages) || !store_path_of(fd, path))
+        return;
+    size_t length = strlen(path);
+    if (length < 3 || strcmp(path + length - 3, ".db") != 0 || !take_one(&control->tear_pages))
+        return;
+    (void)!real.pwrite(fd, data, size / 2, offset);
+    atomic_fetch_add(&control->pages_torn, 1);
+    raise(SIGKILL);
+}
+
 ssize_t write(int fd, const void *data, size_t size)
 {
+    if (control && atomic_load(&control->tear_pages))
+        tear(fd, data, size, lseek(fd, 0, SEEK_CUR));
     if (control && atomic_load(&control->disk_limited) && in_store(fd)) {
         off_t at = (fcntl(fd, F_GETFL) & O_APPEND) ? file_size(fd) : lseek(fd, 0, SEEK_CUR);
         if (!disk_grow(fd, at + (int64_t)size))
@@ -191,6 +214,7 @@ ssize_t write(int fd, const void *data, size_t size)
 
 ssize_t pwrite(int fd, const void *data, size_t size, off_t offset)
 {
+    tear(fd, data, size, offset);
     if (!disk_grow(fd, offset + (int64_t)size))
         return -1;
     return real.pwrite(fd, data, size, offset);
