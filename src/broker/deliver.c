@@ -567,7 +567,9 @@ static void assign_consumers(struct pull *pull)
 
 static int lease_messages(struct pull *pull)
 {
-    uint64_t timeout_ms = atomic_load(&pull->queue->visibility_timeout_ms);
+    /* Clocks are read in whole milliseconds: one more, so that no lease ends a fraction too early.
+     */
+    uint64_t timeout_ms = atomic_load(&pull->queue->visibility_timeout_ms) + 1;
     struct lease_batch *batch = prepare_leases(pull);
     if (!batch) {
         drop_leases(pull);

@@ -159,10 +159,10 @@ static int add_batch(struct rebuild *rebuild, struct str key, struct str value, 
         return err_set(err, EINVAL, "queues/%llu.db: a lease record is damaged",
                        (unsigned long long)rebuild->queue->id);
     /* The wall clock may have been stepped: never longer than the timeout from now. */
-    uint64_t timeout_ms = atomic_load(&rebuild->queue->visibility_timeout_ms);
+    uint64_t timeout_ms = atomic_load(&rebuild->queue->visibility_timeout_ms) + 1;
     uint64_t left_ms =
         leases.expires_ms > rebuild->wall_ms ? leases.expires_ms - rebuild->wall_ms : 0;
-    uint64_t expires_ms = rebuild->monotonic_ms + (left_ms < timeout_ms ? left_ms : timeout_ms);
+    uint64_t expires_ms = rebuild->monotonic_ms + 1 + (left_ms < timeout_ms ? left_ms : timeout_ms);
     struct lease_batch *batch = arena_alloc(rebuild->scheduler->arena, sizeof(*batch));
     if (!batch)
         return zone_full(rebuild, err);

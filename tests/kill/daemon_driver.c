@@ -10,8 +10,6 @@
 #include "kill/connection.h"
 #include "process/support/broker.h"
 
-#define STOP_MS 60000u
-
 struct daemon {
     struct driver driver;
     struct broker broker;
@@ -28,7 +26,9 @@ static int daemon_start(struct driver *driver, struct err *err)
 static int daemon_stop(struct driver *driver, struct err *err)
 {
     struct daemon *daemon = (struct daemon *)driver;
-    return broker_stop(&daemon->broker, SIGTERM, err);
+    if (broker_stop(&daemon->broker, SIGTERM, err) != 0)
+        return -1;
+    return broker_unsound(&daemon->broker) ? err_set(err, 0, "a sanitizer found something") : 0;
 }
 
 static size_t daemon_processes(struct driver *driver, struct driver_process *list, size_t room)

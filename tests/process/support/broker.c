@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -176,6 +177,8 @@ static void exec_master(struct broker *broker, int output)
     char preload[BROKER_PATH_SIZE];
     const char *objs = getenv("FILAD_OBJS");
     setsid();
+    /* A test that is killed cleans nothing up; without a master the other processes leave too. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (dup2(output, 1) < 0 || dup2(output, 2) < 0 || chdir(broker->directory) != 0)
         _exit(126);
     int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -372,6 +375,12 @@ int broker_run(struct broker *broker, const char *program, const char *const *ar
 bool broker_logged(const struct broker *broker, const char *text)
 {
     return files_contain(broker->log, text) || files_contain(broker->output, text);
+}
+
+bool broker_unsound(const struct broker *broker)
+{
+    return broker->directory[0] && (files_contain(broker->output, "Sanitizer: ") ||
+                                    files_contain(broker->output, "runtime error: "));
 }
 
 void broker_print_log(const struct broker *broker, FILE *out)

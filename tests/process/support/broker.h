@@ -97,6 +97,8 @@ int broker_run(struct broker *broker, const char *program, const char *const *ar
 
 /* Whether the log (or the output) contains a text; prints the end of both. */
 bool broker_logged(const struct broker *broker, const char *text);
+/* True when a sanitizer found something in one of the processes. */
+bool broker_unsound(const struct broker *broker);
 void broker_print_log(const struct broker *broker, FILE *out);
 
 /* Calls `condition` until it is true, with short pauses; false after the time. */

@@ -54,12 +54,13 @@ int fixture_setup_stopped(void **state)
 int fixture_teardown(void **state)
 {
     struct fixture *fixture = *state;
-    if (!fixture->passed)
+    bool unsound = broker_unsound(&fixture->broker);
+    if (!fixture->passed || unsound)
         broker_print_log(&fixture->broker, stderr);
     fixture_close_all(fixture);
     broker_cleanup(&fixture->broker, false);
     free(fixture);
-    return 0;
+    return unsound ? -1 : 0;
 }
 
 void fixture_expect(struct fixture *fixture, int code, int expected, const char *call,
@@ -108,6 +109,7 @@ void fixture_crash(struct fixture *fixture)
 {
     broker_kill_all(&fixture->broker);
     fixture_close_all(fixture);
+    MUST(fixture, broker_wait_end(&fixture->broker, BROKER_READY_MS, &fixture->err));
     fixture_start(fixture);
 }
 
