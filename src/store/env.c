@@ -57,13 +57,6 @@ static int process_is_alive(DB_ENV *db, pid_t pid, db_threadid_t thread, u_int32
     return kill(pid, 0) == 0 || errno != ESRCH;
 }
 
-/* Berkeley DB takes a short write for an error and reports the errno that is there by chance; what
- * is short is a full disk. */
-static ssize_t write_whole(int fd, const void *data, size_t size)
-{
-    return io_write_all(fd, data, size) == 0 ? (ssize_t)size : -1;
-}
-
 /* Berkeley DB takes what these two return for the error. A sync that fails is never "no room" to
  * those who look at the result: it is final. */
 static int sync_whole(int fd)
@@ -78,6 +71,24 @@ static int sync_whole(int fd)
 static int truncate_to(int fd, off_t size)
 {
     return os_ftruncate(fd, size) == 0 ? 0 : errno;
+}
+
+/* With a hook for write Berkeley DB writes everything by lseek and that hook, pages too. Those go
+ * through the page guard; they are told from the log by their size and place. A short write is a
+ * full disk here: Berkeley DB would report the errno that is there by chance. */
+static ssize_t write_whole(int fd, const void *data, size_t size)
+{
+    off_t at = lseek(fd, 0, SEEK_CUR);
+    bool page = size >= 512 && size <= 65536 && (size & (size - 1)) == 0 && at >= 0 &&
+                at % (off_t)size == 0;
+    if (!page)
+        return io_write_all(fd, data, size) == 0 ? (ssize_t)size : -1;
+    ssize_t written = page_guard_pwrite(fd, data, size, at);
+    if (written == (ssize_t)size && lseek(fd, at + (off_t)size, SEEK_SET) >= 0)
+        return written;
+    if (written >= 0)
+        errno = ENOSPC;
+    return -1;
 }
 
 /* Routes Berkeley DB's writes and syncs through the seam of os/calls. Syncs of the log become
