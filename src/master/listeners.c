@@ -9,6 +9,9 @@
 #include "os/log.h"
 #include "os/sock.h"
 
+#define LISTEN_TRIES 50
+#define LISTEN_PAUSE_US 20000
+
 static int listener_find(const struct listeners *listeners, const struct conf *conf,
                          const char *address)
 {
@@ -32,7 +35,14 @@ static int listener_open(const struct conf_listen *listen, struct err *err)
 
     if (sock_address_parse(str_from_c(listen->address), &address, err) < 0)
         return err_prefix(err, "listen on %s", listen->address);
-    return sock_listen(&address, listen->backlog, err);
+    /* The processes of a killed broker give up the store's lock and their sockets one after the
+     * other as they end: who has the lock may find the socket in use for a moment. */
+    for (unsigned tries = 0;; tries++) {
+        int fd = sock_listen(&address, listen->backlog, err);
+        if (fd >= 0 || err->code != EADDRINUSE || tries == LISTEN_TRIES)
+            return fd;
+        usleep(LISTEN_PAUSE_US);
+    }
 }
 
 int listeners_open(struct listeners *listeners, const struct conf *conf,
