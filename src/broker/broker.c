@@ -93,8 +93,7 @@ void broker_close(struct broker *broker)
     free(broker);
 }
 
-/* --- queues by name ------------------------------------------------------------------------------
- */
+/* --- queues by name --- */
 
 static struct local_queue *local_create(struct broker *broker, struct queue *queue)
 {
@@ -223,8 +222,7 @@ void broker_want_pull(struct broker *broker, struct local_queue *local)
         list_append(&broker->pulls, &local->pulls);
 }
 
-/* --- executing -----------------------------------------------------------------------------------
- */
+/* --- executing --- */
 
 static bool is_write(const struct operation *operation)
 {

@@ -109,8 +109,7 @@ int broker_attach(struct broker *broker, struct subscription *subscription, uint
 int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, bool *more)
     __attribute__((warn_unused_result));
 
-/* --- for the files of this layer -----------------------------------------------------------------
- */
+/* --- for the files of this layer --- */
 
 /* The queue of a name, through this thread's cache. *local NULL: there is none. */
 int broker_find_queue(struct broker *broker, struct str name, struct local_queue **local)

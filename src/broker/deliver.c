@@ -62,8 +62,7 @@ struct pull {
     bool zone_full;
 };
 
-/* --- room of consumers
- * ------------------------------------------------------------------------------- */
+/* --- room of consumers --- */
 
 static uint32_t consumer_room(const struct pull *pull, struct local_subscription *sub)
 {
@@ -118,8 +117,7 @@ static void find_room(struct pull *pull)
         pull->room = most ? most : 1;
 }
 
-/* --- (1) picking
- * ---------------------------------------------------------------------------------------- */
+/* --- (1) picking --- */
 
 static uint64_t lane_available(const struct pull *pull, const struct lane *lane)
 {
@@ -131,22 +129,13 @@ static uint64_t lane_available(const struct pull *pull, const struct lane *lane)
     return lane->ready;
 }
 
-/* A bound below which the lane's first ready message cannot stand: old ones first. */
-static uint64_t lane_head(const struct lane *lane)
-{
-    if (list_empty(&lane->returned))
-        return lane->next;
-    uint64_t seq = CONTAINER_OF(lane->returned.next, struct lease, wheel.list)->seq;
-    return seq < lane->next ? seq : lane->next;
-}
-
 static struct lane *choose_lane(const struct pull *pull, const struct fairness_key *key)
 {
     struct lane *best = NULL;
     LIST_EACH(&key->lanes, entry)
     {
         struct lane *lane = CONTAINER_OF(entry, struct lane, of_key);
-        if (lane_available(pull, lane) && (!best || lane_head(lane) < lane_head(best)))
+        if (lane_available(pull, lane) && (!best || queue_lane_head(lane) < queue_lane_head(best)))
             best = lane;
     }
     return best;
@@ -181,8 +170,7 @@ static void pick(struct pull *pull)
     }
 }
 
-/* --- (2) reading
- * ------------------------------------------------------------------------------------------ */
+/* --- (2) reading --- */
 
 static bool copy_body(struct pull *pull, struct record_message *message)
 {
@@ -384,8 +372,7 @@ static int read_all(struct pull *pull)
     return 0;
 }
 
-/* --- (3) leasing
- * ------------------------------------------------------------------------------------------- */
+/* --- (3) leasing --- */
 
 /* Memory for all that step (4) puts into the zone, so that it cannot fail. */
 static struct lease_batch *prepare_leases(struct pull *pull)
@@ -471,8 +458,7 @@ static int write_leases(struct pull *pull, uint64_t timeout_ms)
     return env_commit(txn, ENV_COMMIT_KERNEL);
 }
 
-/* --- (4) the zone
- * -------------------------------------------------------------------------------------------- */
+/* --- (4) the zone --- */
 
 /* Consumers take turns, one message each. */
 static struct local_subscription *next_consumer(struct pull *pull)
@@ -618,8 +604,7 @@ static int pull_locked(struct pull *pull)
     return result;
 }
 
-/* --- handing up
- * ---------------------------------------------------------------------------------------------- */
+/* --- handing up --- */
 
 static bool begin_frame(struct pull *pull, struct local_subscription *sub)
 {
@@ -700,11 +685,6 @@ static void hand_up(struct pull *pull)
 
 /* A queue that nobody has written to yet gets its file now, so that there is one way from here on.
  */
-static int open_for_pull(struct pull *pull)
-{
-    return broker_open_db(pull->broker, pull->local, true);
-}
-
 /* 1: the queue may have more for this worker; 0: not now; -1: the end. */
 static int pull_queue(struct broker *broker, struct local_queue *local)
 {
@@ -712,7 +692,7 @@ static int pull_queue(struct broker *broker, struct local_queue *local)
     int result = 0;
     if (list_empty(&local->open) && list_empty(&local->paused))
         return 0;
-    result = open_for_pull(&pull);
+    result = broker_open_db(broker, local, true);
     if (broker_is_fatal(result))
         return broker_fail(broker, result, "open a queue");
     if (broker_lock(broker, &local->queue->lock) != 0)

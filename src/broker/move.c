@@ -31,8 +31,7 @@ struct move {
     bool full; /* the zone has no room for the lane there */
 };
 
-/* --- both queues
- * ------------------------------------------------------------------------------------- */
+/* --- both queues --- */
 
 static int lock_both(struct broker *broker, struct queue *a, struct queue *b)
 {
@@ -80,8 +79,7 @@ static int finish(struct move *move, int result, uint8_t *status)
     return broker_is_fatal(result) ? broker_fail(move->broker, result, "move messages") : 0;
 }
 
-/* --- one message
- * --------------------------------------------------------------------------------------- */
+/* --- one message --- */
 
 /* Writes one to its new place and takes it from the old one. `attempt_add` 1, or 0 to set it to 0.
  */
@@ -195,9 +193,7 @@ static int run(struct move *move, uint32_t attempt_add, uint8_t *status)
     return 0;
 }
 
-/* --- leased
- * ------------------------------------------------------------------------------------------------
- */
+/* --- leased --- */
 
 int move_leased(struct broker *broker, struct local_queue *from, struct local_queue *to,
                 const struct uuid *id, uint8_t *status)
@@ -221,17 +217,7 @@ int move_leased(struct broker *broker, struct local_queue *from, struct local_qu
     return finish(&move, result, status);
 }
 
-/* --- ready
- * ---------------------------------------------------------------------------------------------------
- */
-
-static uint64_t lane_head(const struct lane *lane)
-{
-    if (list_empty(&lane->returned))
-        return lane->next;
-    uint64_t seq = CONTAINER_OF(lane->returned.next, struct lease, wheel.list)->seq;
-    return seq < lane->next ? seq : lane->next;
-}
+/* --- ready --- */
 
 static void look_at_ring(const struct list *ring, struct lane **oldest)
 {
@@ -242,7 +228,8 @@ static void look_at_ring(const struct list *ring, struct lane **oldest)
         LIST_EACH(&key->lanes, of_key)
         {
             struct lane *lane = CONTAINER_OF(of_key, struct lane, of_key);
-            if (queue_lane_runnable(lane) && (!*oldest || lane_head(lane) < lane_head(*oldest)))
+            if (queue_lane_runnable(lane) &&
+                (!*oldest || queue_lane_head(lane) < queue_lane_head(*oldest)))
                 *oldest = lane;
         }
     }

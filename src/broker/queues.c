@@ -133,8 +133,7 @@ int broker_create_queue(struct broker *broker, struct operation *operation)
     return finish(broker, result, operation, "create", create->name);
 }
 
-/* --- delete
- * ------------------------------------------------------------------------------------------ */
+/* --- delete --- */
 
 static int delete_records(struct broker *broker, struct queue *const *queues, unsigned count)
 {
@@ -200,8 +199,7 @@ int broker_delete_queue(struct broker *broker, struct operation *operation)
     return finish(broker, result, operation, "delete", delete->name);
 }
 
-/* --- list and statistics
- * -------------------------------------------------------------------------------- */
+/* --- list and statistics --- */
 
 static int fill_totals(struct broker *broker, struct queue *queue, struct operation_queue_row *row)
 {

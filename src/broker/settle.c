@@ -40,8 +40,7 @@ static void log_missing(const struct write *write, const struct lease *lease)
               STR_PRINT(write->queue->name), UUID_TEXT_SIZE, (const char *)text);
 }
 
-/* --- ack
- * ------------------------------------------------------------------------------------------- */
+/* --- ack --- */
 
 static int ack_stage(struct write *write, struct write_entry *entry)
 {
@@ -88,8 +87,7 @@ static void ack_publish(struct write *write, struct write_entry *entry)
 
 const struct write_method write_ack = {ack_stage, undo_lease, ack_publish, set_status};
 
-/* --- nack and expiry
- * --------------------------------------------------------------------------------- */
+/* --- nack and expiry --- */
 
 /* Rewrites the message at the end of its lane with one attempt more. */
 static int move_message(struct write *write, struct write_entry *entry)

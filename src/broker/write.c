@@ -22,8 +22,7 @@ static const struct write_method *const methods[WRITE_KINDS] = {
     [WRITE_RETRY] = &write_retry,
 };
 
-/* --- within a transaction
- * -------------------------------------------------------------------------- */
+/* --- within a transaction --- */
 
 /* Made by this transaction. */
 static bool is_new(const struct write *write, const struct lane *lane)
@@ -208,8 +207,7 @@ int write_run(struct write *write, struct write_entry *first, struct write_entry
     return result;
 }
 
-/* --- a batch, queue by queue
- * ------------------------------------------------------------------------- */
+/* --- a batch, queue by queue --- */
 
 static void set_status(struct write_entry *first, struct write_entry *end, uint8_t status)
 {

@@ -16,8 +16,7 @@
 int write_execute(struct broker *broker, struct operation *first, struct operation *end)
     __attribute__((warn_unused_result));
 
-/* --- between the files of the hot path
- * ------------------------------------------------------------ */
+/* --- between the files of the hot path --- */
 
 enum write_kind { WRITE_ENQUEUE, WRITE_ACK, WRITE_RETRY, WRITE_KINDS };
 

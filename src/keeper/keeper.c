@@ -46,8 +46,7 @@ struct keeper {
     pid_t master;
 };
 
-/* --- opening
- * ------------------------------------------------------------------------------------------ */
+/* --- opening --- */
 
 static int make_directories(const struct keeper *keeper, struct err *err)
 {
@@ -187,8 +186,7 @@ static int open_store(struct keeper *keeper, struct err *err)
     return 0;
 }
 
-/* --- threads
- * --------------------------------------------------------------------------------------------- */
+/* --- threads --- */
 
 static void end_thread(struct keeper *keeper, struct err *failure, const struct broker *broker)
 {
@@ -271,8 +269,7 @@ static void maintenance_run(void *argument)
     end_thread(keeper, &keeper->maintenance_failure, keeper->maintenance_broker);
 }
 
-/* --- the loop
- * ---------------------------------------------------------------------------------------------- */
+/* --- the loop --- */
 
 static void say(struct keeper *keeper, enum channel_type type, uint64_t value, const char *text)
 {

@@ -35,8 +35,7 @@ void maintenance_free(struct maintenance *maintenance);
 int maintenance_step(struct maintenance *maintenance, uint64_t now_ms, uint64_t *wait_ms)
     __attribute__((warn_unused_result));
 
-/* --- the jobs
- * ------------------------------------------------------------------------------------- */
+/* --- the jobs --- */
 
 /* Counts up to a few hundred messages from before the zone was built. 1: more to count; 0: all
  * done. */

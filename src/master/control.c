@@ -80,8 +80,7 @@ void control_unescape(char *text)
     *out = '\0';
 }
 
-/* --- answers ------------------------------------------------------------------------------------
- */
+/* --- answers --- */
 
 static void client_close(struct control_client *client)
 {
@@ -126,8 +125,7 @@ void control_reload_done(struct master *master, uint64_t number, const char *rea
     }
 }
 
-/* --- commands -----------------------------------------------------------------------------------
- */
+/* --- commands --- */
 
 static void command_end(struct control_client *client, enum stop_mode mode)
 {
@@ -185,8 +183,7 @@ static void client_command(struct control_client *client)
     client_close(client);
 }
 
-/* --- connections --------------------------------------------------------------------------------
- */
+/* --- connections --- */
 
 /* One that has given its command has nothing more to say: whatever comes then is its end. */
 static void client_ready(struct loop_watch *watch, uint32_t events)

@@ -23,8 +23,7 @@
 #include "os/proc.h"
 #include "os/sig.h"
 
-/* --- stopping
- * ------------------------------------------------------------------------------------- */
+/* --- stopping --- */
 
 static void master_retire_workers(struct master *master)
 {
@@ -76,8 +75,7 @@ void master_fail(struct master *master, const char *reason)
     master_stop(master, STOP_FAST);
 }
 
-/* --- starting
- * ------------------------------------------------------------------------------------- */
+/* --- starting --- */
 
 void master_check_started(struct master *master)
 {
@@ -101,8 +99,7 @@ static void respawn_time(struct loop_timer *timer)
     workers_fill(CONTAINER_OF(timer, struct master, respawn_timer));
 }
 
-/* --- signals
- * -------------------------------------------------------------------------------------- */
+/* --- signals --- */
 
 int master_reopen(struct master *master, struct err *err)
 {
@@ -180,8 +177,7 @@ static int signals_start(struct master *master, struct err *err)
     return loop_watch(master->loop, &master->signals, EPOLLIN, err);
 }
 
-/* --- running
- * -------------------------------------------------------------------------------------- */
+/* --- running --- */
 
 static int master_serve(struct master *master, struct err *err)
 {

@@ -38,8 +38,7 @@ static void process_tell_recovery(struct process *process, enum recovery_event e
     recovery_event(master->recovery, event, process->slot, value, loop_now_ms(master->loop));
 }
 
-/* --- telling ------------------------------------------------------------------------------------
- */
+/* --- telling --- */
 
 void process_kill(struct process *process)
 {
@@ -89,8 +88,7 @@ void process_deadline(struct loop_timer *timer)
     process_kill(process);
 }
 
-/* --- listening ----------------------------------------------------------------------------------
- */
+/* --- listening --- */
 
 typedef void (*process_handler)(struct process *process, const struct channel_message *message);
 
@@ -195,8 +193,7 @@ void process_ready(struct loop_watch *watch, uint32_t events)
         loop_unwatch(process->master->loop, &process->watch);
 }
 
-/* --- ends ---------------------------------------------------------------------------------------
- */
+/* --- ends --- */
 
 static struct process *process_find(struct master *master, pid_t pid)
 {

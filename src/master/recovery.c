@@ -88,7 +88,7 @@ static void recovery_mark_started(struct recovery *recovery, unsigned slot, bool
     recovery->members[slot] = (struct recovery_member){.alive = true, .attached = attached};
 }
 
-/* --- opening ---------------------------------------------------------------------------------- */
+/* --- opening --- */
 
 static uint64_t recovery_pause_ms(const struct recovery *recovery)
 {
@@ -167,7 +167,7 @@ static void on_worker_attach(struct recovery *recovery, const struct recovery_in
     recovery->actions->open_store(recovery->context, input->slot, recovery->generation);
 }
 
-/* --- letting go ------------------------------------------------------------------------------- */
+/* --- letting go --- */
 
 /* In RECOVERY_STOPPING: goes on once nobody has the old environment open. */
 static void recovery_settle(struct recovery *recovery)
@@ -313,8 +313,7 @@ static void on_time_paused(struct recovery *recovery, const struct recovery_inpu
     recovery_spawn_keeper(recovery);
 }
 
-/* --- a worker's end while the store serves ------------------------------------------------------
- */
+/* --- a worker's end while the store serves --- */
 
 static void on_release(struct recovery *recovery, const struct recovery_input *input)
 {
@@ -394,8 +393,7 @@ static void on_time_checking(struct recovery *recovery, const struct recovery_in
     recovery_lost(recovery, input, "the check after a worker's death does not end");
 }
 
-/* --- the master's end ---------------------------------------------------------------------------
- */
+/* --- the master's end --- */
 
 static void on_close_later(struct recovery *recovery, const struct recovery_input *input)
 {
@@ -428,8 +426,7 @@ static void on_died_abandon(struct recovery *recovery, const struct recovery_inp
         recovery_close(recovery, false);
 }
 
-/* --- the table -----------------------------------------------------------------------------------
- */
+/* --- the table --- */
 
 #define EV(name) RECOVERY_EVENT_##name
 

@@ -13,9 +13,9 @@
 #include "core/str.h"
 #include "os/io.h"
 #include "os/log.h"
+#include "store/page_guard.h"
 
 #define REGIONS_MODE 0700
-#define REGIONS_PAGES "pages" /* the file of store/page_guard.h */
 
 static bool is_tmpfs(const char *path)
 {
@@ -108,7 +108,7 @@ void regions_remove(const struct conf *conf, const char *path, bool clean)
     if (!directory)
         return;
     while ((entry = readdir(directory))) {
-        bool pages = strcmp(entry->d_name, REGIONS_PAGES) == 0;
+        bool pages = strcmp(entry->d_name, PAGE_GUARD_FILE) == 0;
 
         if (!pages && strncmp(entry->d_name, "__db.", 5) != 0)
             continue;

@@ -33,8 +33,7 @@ struct reload {
     struct master *master;
 };
 
-/* --- what cannot change
- * --------------------------------------------------------------------------- */
+/* --- what cannot change --- */
 
 enum fixed_type { FIXED_STRING, FIXED_U64, FIXED_BOOL, FIXED_ENUM };
 
@@ -101,8 +100,7 @@ static void check_fixed(const struct conf *old, const struct conf *new, struct c
                             fixed_settings[i].name);
 }
 
-/* --- end
- * ------------------------------------------------------------------------------------------ */
+/* --- end --- */
 
 static bool log_differs(const struct conf *a, const struct conf *b)
 {
@@ -189,8 +187,7 @@ static void reload_succeed(struct reload *reload)
     control_reload_done(master, reload->number, NULL);
 }
 
-/* --- beginning
- * ------------------------------------------------------------------------------------ */
+/* --- beginning --- */
 
 static int reload_check(struct reload *reload, struct conf_errors *errors)
 {
@@ -282,8 +279,7 @@ void reload_request(struct master *master)
     }
 }
 
-/* --- the new workers
- * ------------------------------------------------------------------------------ */
+/* --- the new workers --- */
 
 static void reload_end(struct reload *reload, const char *failure)
 {
@@ -351,8 +347,7 @@ static void reload_late(struct loop_timer *timer)
     reload_end(reload, "the new workers were not ready in time");
 }
 
-/* --- life
- * ----------------------------------------------------------------------------------------- */
+/* --- life --- */
 
 int reload_create(struct master *master, struct err *err)
 {

@@ -28,8 +28,7 @@ static int setup_user(struct master *master, struct err *err)
     return 0;
 }
 
-/* --- directories and files
- * ------------------------------------------------------------------------ */
+/* --- directories and files --- */
 
 /* The directory that `path` is in. */
 static int directory_of(const char *path, char directory[PATH_MAX], struct err *err)
@@ -112,8 +111,7 @@ static int setup_lock(struct master *master, struct err *err)
     return 0;
 }
 
-/* --- all of it
- * ------------------------------------------------------------------------------------ */
+/* --- all of it --- */
 
 static int setup_files(struct master *master, struct err *err)
 {

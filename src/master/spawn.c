@@ -80,8 +80,7 @@ static const struct spawn_role role_worker = {PROCESS_WORKER, "worker", true, ru
 static const struct spawn_role role_keeper = {PROCESS_KEEPER, "keeper", false, run_keeper};
 static const struct spawn_role role_helper = {PROCESS_HELPER, "helper", false, run_helper};
 
-/* --- in the child -------------------------------------------------------------------------------
- */
+/* --- in the child --- */
 
 /* Close-on-exec does nothing without exec: whatever a child must not have is closed by hand. A
  * sibling's channel, for one, would keep its end from being noticed. */
@@ -180,8 +179,7 @@ static _Noreturn void child_main(const struct spawn_child *child, const struct s
     _exit(role->run(child));
 }
 
-/* --- in the master ------------------------------------------------------------------------------
- */
+/* --- in the master --- */
 
 static struct process *spawn_enter(struct master *master, const struct spawn_role *role,
                                    const struct spawn_child *child, pid_t pid, int channel)

@@ -111,8 +111,7 @@ static int wait_for_end(const struct tell *tell)
     return EXIT_SUCCESS;
 }
 
-/* --- by the control socket
- * ------------------------------------------------------------------------ */
+/* --- by the control socket --- */
 
 /* The socket of this master and no other's; -1 when there is none. */
 static int control_connect(const struct tell *tell)
@@ -186,8 +185,7 @@ static int tell_by_control(const struct tell *tell, int fd)
     return tell->signal->ends ? wait_for_end(tell) : EXIT_SUCCESS;
 }
 
-/* --- by a signal
- * ---------------------------------------------------------------------------------- */
+/* --- by a signal --- */
 
 static int tell_by_signal(const struct tell *tell)
 {

@@ -12,8 +12,7 @@ static uint64_t key_hash(const struct queue *queue, struct str name)
     return str_hash(name, queue->scheduler->seed);
 }
 
-/* --- lanes and keys ----------------------------------------------------------------------------
- */
+/* --- lanes and keys --- */
 
 static struct fairness_key *key_find(const struct queue *queue, struct str name)
 {
@@ -109,6 +108,14 @@ bool queue_lane_runnable(const struct lane *lane)
     return lane->ready || (lane->unscanned && !lane->drained);
 }
 
+uint64_t queue_lane_head(const struct lane *lane)
+{
+    if (list_empty(&lane->returned))
+        return lane->next;
+    uint64_t seq = CONTAINER_OF(lane->returned.next, struct lease, wheel.list)->seq;
+    return seq < lane->next ? seq : lane->next;
+}
+
 static bool key_runnable(const struct fairness_key *key)
 {
     if (key->ready)
@@ -154,8 +161,7 @@ bool queue_scan_counted(const struct queue *queue, uint64_t lane, uint64_t seq)
            (lane == scan->lane && seq < scan->seq);
 }
 
-/* --- leases ------------------------------------------------------------------------------------
- */
+/* --- leases --- */
 
 struct lease *queue_lease_find(const struct queue *queue, const struct uuid *id)
 {
@@ -295,8 +301,7 @@ void queue_timer_update(struct queue *queue)
     lock_release(&scheduler->timer_lock);
 }
 
-/* --- consumers and waiters ---------------------------------------------------------------------
- */
+/* --- consumers and waiters --- */
 
 struct consumer *queue_consumer_add(struct queue *queue, unsigned slot)
 {
@@ -366,8 +371,7 @@ void queue_wake_waiters(struct queue *queue)
     }
 }
 
-/* --- making and unmaking -----------------------------------------------------------------------
- */
+/* --- making and unmaking --- */
 
 struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_t id,
                            uint64_t visibility_timeout_ms)

@@ -149,8 +149,7 @@ struct queue {
     } consumers[ZONE_WORKERS]; /* subscriptions; valid while the slot has this incarnation */
 };
 
-/* --- lanes and keys: all under queue->lock -----------------------------------------------------
- */
+/* --- lanes and keys: all under queue->lock --- */
 
 /* Finds the lane of a fairness key and throttle set. NULL when there is none. `throttle_keys` is in
  * stored form (store/record.h). */
@@ -168,6 +167,8 @@ void queue_lane_update(struct queue *queue, struct lane *lane, uint64_t now_ms);
 
 /* True when a delivery from the lane is worth a try. */
 bool queue_lane_runnable(const struct lane *lane);
+/* A bound below which the first ready message of the lane cannot stand, a sequence number. */
+uint64_t queue_lane_head(const struct lane *lane);
 
 /* `count` messages of the lane became (negative: ceased to be) deliverable. */
 void queue_ready_add(struct queue *queue, struct lane *lane, int64_t count);
@@ -175,8 +176,7 @@ void queue_ready_add(struct queue *queue, struct lane *lane, int64_t count);
 /* True when a message from before the zone was built has been counted already. */
 bool queue_scan_counted(const struct queue *queue, uint64_t lane, uint64_t seq);
 
-/* --- leases ------------------------------------------------------------------------------------
- */
+/* --- leases --- */
 
 /* NULL when there is none with this id, in whatever state. */
 struct lease *queue_lease_find(const struct queue *queue, const struct uuid *id);
@@ -204,8 +204,7 @@ void queue_expiry_restore(struct queue *queue, struct lease *lease, uint64_t whe
 /* Tells the keeper's timers when this queue wants to be looked at next. */
 void queue_timer_update(struct queue *queue);
 
-/* --- consumers and waiters ---------------------------------------------------------------------
- */
+/* --- consumers and waiters --- */
 
 struct consumer *queue_consumer_add(struct queue *queue, unsigned slot)
     __attribute__((warn_unused_result));
@@ -215,8 +214,7 @@ uint32_t queue_consumer_count(const struct queue *queue);
  * and cannot take all calls this again. */
 void queue_wake_waiters(struct queue *queue);
 
-/* --- making and unmaking -----------------------------------------------------------------------
- */
+/* --- making and unmaking --- */
 
 struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_t id,
                            uint64_t visibility_timeout_ms) __attribute__((warn_unused_result));

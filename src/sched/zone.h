@@ -76,7 +76,7 @@ void zone_unmap(struct zone *zone);
 /* The arena's first byte and its size. */
 void *zone_arena(struct zone *zone, uint64_t *size);
 
-/* --- the master's side ---------------------------------------------------------------------- */
+/* --- the master's side --- */
 
 /* Prepares a slot for a new process: words clear, incarnation raised. Call before fork. */
 void zone_slot_prepare(struct zone *zone, unsigned slot);
@@ -89,7 +89,7 @@ void zone_slot_release(struct zone *zone, unsigned slot);
 /* Ends the present generation: bounded lock waits return, nobody enters any more. */
 void zone_shut(struct zone *zone);
 
-/* --- for every thread that works on the store ------------------------------------------------ */
+/* --- for every thread that works on the store --- */
 
 /* Sets the word. False, and nothing set, when the state is not ZONE_UP or the generation is not
  * `generation` any more: then the caller must stop touching store and arena. */

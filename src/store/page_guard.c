@@ -16,7 +16,6 @@
 #include "os/io.h"
 #include "os/log.h"
 
-#define GUARD_NAME "pages"
 #define GUARD_SLOTS 64
 #define GUARD_STEP (1 << 20)
 #define GUARD_PAGE (64u << 10) /* the largest page of Berkeley DB */
@@ -41,7 +40,7 @@ static struct guard *guard;
 static int open_file(const char *regions, int flags, struct err *err)
 {
     char path[4096];
-    if (io_path_join(path, sizeof(path), regions, GUARD_NAME, err) != 0)
+    if (io_path_join(path, sizeof(path), regions, PAGE_GUARD_FILE, err) != 0)
         return -1;
     int fd = os_open(path, flags | O_CLOEXEC, 0600);
     if (fd < 0)
@@ -77,8 +76,7 @@ void page_guard_detach(void)
     guard = NULL;
 }
 
-/* --- writing
- * --------------------------------------------------------------------------------------- */
+/* --- writing --- */
 
 static struct slot *take_slot(void)
 {
@@ -129,8 +127,7 @@ ssize_t page_guard_pwrite(int fd, const void *data, size_t size, off_t offset)
     return written;
 }
 
-/* --- repairing
- * --------------------------------------------------------------------------------------- */
+/* --- repairing --- */
 
 /* Whether the page in place is newer than the slot's: another process has written it since, as a
  * whole. A page starts with its log sequence number, file and offset. */

@@ -19,6 +19,8 @@
 
 #include "core/err.h"
 
+#define PAGE_GUARD_FILE "pages" /* its name in the region directory */
+
 /* Repairs what the last generation was writing when it ended, then makes the file of this one. For
  * the keeper, before recovery; nobody else may have the store open. */
 int page_guard_recover(const char *regions, const char *store_path, struct err *err)

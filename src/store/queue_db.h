@@ -50,7 +50,7 @@ int queue_db_delete(struct queue_db *queue, DB_TXN *txn, struct str key)
 int queue_db_get(struct queue_db *queue, DB_TXN *txn, struct str key, struct buf *out)
     __attribute__((warn_unused_result));
 
-/* --- reading in order ------------------------------------------------------------------------ */
+/* --- reading in order --- */
 
 /* Up to a buffer full of consecutive records. */
 struct queue_db_bulk {
@@ -85,7 +85,7 @@ int queue_db_bulk_read(DBC *cursor, struct queue_db_bulk *bulk, struct str from,
  * queue_db_bulk_read. */
 bool queue_db_bulk_next(struct queue_db_bulk *bulk, struct str *key, struct str *value);
 
-/* --- the keeper's side ----------------------------------------------------------------------- */
+/* --- the keeper's side --- */
 
 /* Removes the file in a transaction that does not wait: env_is_conflict() when somebody has it
  * open. ENOENT is success. */

@@ -38,7 +38,7 @@
 #define RECORD_COUNTER_BITS 40
 #define RECORD_COUNTER_MASK ((UINT64_C(1) << RECORD_COUNTER_BITS) - 1)
 
-/* --- keys ------------------------------------------------------------------------------------ */
+/* --- keys --- */
 
 static inline void record_lane_key(uint8_t key[RECORD_LANE_KEY_SIZE], uint64_t lane)
 {
@@ -60,7 +60,7 @@ static inline void record_message_key(uint8_t key[RECORD_MESSAGE_KEY_SIZE], uint
     bytes_put_u64(key + 9, seq);
 }
 
-/* --- a message -------------------------------------------------------------------------------
+/* --- a message
  * Version 1, RECORD_MESSAGE_HEADER bytes, then the body up to the end of the value:
  *   u8 version, u8 flags (0), u16 zero, u32 attempt, u32 weight, u32 zero, u64 enqueued_ms, id(16)
  */
@@ -84,7 +84,7 @@ bool record_message_parse(struct str value, struct record_message *message);
 /* Patches the attempt of a whole value in place. */
 void record_message_set_attempt(uint8_t *value, uint32_t attempt);
 
-/* --- a lane ----------------------------------------------------------------------------------
+/* --- a lane
  * Version 1: u8 version, u8 zero, u16 throttle keys, u32 weight, u16 size + fairness key, then per
  * throttle key u16 size + bytes. */
 
@@ -105,7 +105,7 @@ bool record_lane_parse(struct str value, struct record_lane *lane);
 /* Takes the first key off a slice of throttle keys that record_lane_parse has accepted. */
 struct str record_throttle_next(struct str *keys);
 
-/* --- a delivery batch ------------------------------------------------------------------------
+/* --- a delivery batch
  * Version 1: u8 version, u8 zero, u16 positions, u32 zero, u64 expires_ms (wall clock), then per
  * position u64 lane, u64 seq. */
 

@@ -31,8 +31,7 @@ static void emit(void *context, struct operation *operation)
     pipeline_post_result(context, operation);
 }
 
-/* --- coming and going
- * --------------------------------------------------------------------------------- */
+/* --- coming and going --- */
 
 static void keep_detached(void *context, struct subscription *subscription)
 {
@@ -129,9 +128,7 @@ static void close_store(struct pipeline *pipeline)
         leave(pipeline);
 }
 
-/* --- work
- * --------------------------------------------------------------------------------------------------
- */
+/* --- work --- */
 
 /* Gives back what needs no flush; returns the chain of what does. *count: how many. */
 static struct operation *give_back_reads(struct pipeline *pipeline, struct operation *first,

@@ -201,8 +201,7 @@ static inline int fixture_teardown(void **state)
     return status;
 }
 
-/* --- operations
- * ------------------------------------------------------------------------------------ */
+/* --- operations --- */
 
 static inline void fixture_execute(struct fixture *fixture, struct operation *operation)
 {
@@ -346,8 +345,7 @@ static inline void fixture_expire(struct fixture *fixture, uint64_t now_ms)
     } while (queue);
 }
 
-/* --- faults: os_calls that a test puts in; the teardown takes them out
- * ------------------------------ */
+/* --- faults: os_calls that a test puts in; the teardown takes them out --- */
 
 static inline ssize_t fixture_full_write(int fd, const void *data, size_t size)
 {
@@ -383,8 +381,8 @@ static inline struct operation_queue_row fixture_stats(struct fixture *fixture, 
     return totals;
 }
 
-/* --- deliveries: the frame is, per message, u32 payload, u32 attempt and the key's first byte
- * -------- */
+/* --- deliveries: the frame is, per message, u32 payload, u32 attempt and the key's first byte ---
+ */
 
 #define FRAME_MESSAGE 9
 

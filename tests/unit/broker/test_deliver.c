@@ -46,8 +46,7 @@ static void ack_all(struct fixture *fixture, const char *queue, const struct del
     free(ids);
 }
 
-/* --- room ----------------------------------------------------------------------------------------
- */
+/* --- room --- */
 
 static void each_consumer_holds_max_unacked_and_no_more(void **state)
 {
@@ -142,8 +141,7 @@ static void a_full_window_pauses_until_room(void **state)
     fixture_unsubscribe(fixture, &roomy);
 }
 
-/* --- turns of keys
- * --------------------------------------------------------------------------------- */
+/* --- turns of keys --- */
 
 static void equal_keys_get_equal_shares(void **state)
 {
@@ -219,8 +217,7 @@ static void large_messages_keep_the_shares(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
-/* --- sizes
- * --------------------------------------------------------------------------------------------- */
+/* --- sizes --- */
 
 static size_t checked_bytes;
 
@@ -268,8 +265,7 @@ static void payloads_of_any_size_arrive_whole(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
-/* --- going on
- * ------------------------------------------------------------------------------------------- */
+/* --- going on --- */
 
 static void a_queue_filled_while_it_drains_loses_nothing(void **state)
 {
@@ -346,9 +342,7 @@ static void a_consumer_of_another_worker_is_told(void **state)
     fixture_leave(&other);
 }
 
-/* --- faults
- * --------------------------------------------------------------------------------------------------
- */
+/* --- faults --- */
 
 static void a_full_disk_delivers_nothing_and_loses_nothing(void **state)
 {
@@ -378,8 +372,7 @@ static void a_full_disk_delivers_nothing_and_loses_nothing(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
-/* --- lanes that are not counted yet
- * ---------------------------------------------------------------------------- */
+/* --- lanes that are not counted yet --- */
 
 static void make_backlog(struct fixture *fixture, struct delivered *held)
 {

@@ -3,8 +3,7 @@
 
 #include "os/time.h"
 
-/* --- what a queue says, to compare before and after ----------------------------------------------
- */
+/* --- what a queue says, to compare before and after --- */
 
 struct look {
     struct operation_queue_row totals;
@@ -58,8 +57,7 @@ static unsigned drain(struct fixture *fixture, const char *queue, struct deliver
     return count;
 }
 
-/* --- faults
- * ---------------------------------------------------------------------------------------- */
+/* --- faults --- */
 
 /* Puts that need a B-tree page fail for one queue's file: one operation of three has no room. */
 static size_t refused_size;
@@ -185,8 +183,7 @@ static void low_space_refuses_new_messages_only(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
-/* --- what shares a frame or a batch
- * ------------------------------------------------------------------ */
+/* --- what shares a frame or a batch --- */
 
 static void deliver_some(struct fixture *fixture, uint32_t count, struct subscription *subscription,
                          struct uuid *ids)
@@ -320,8 +317,7 @@ static void a_large_frame_is_split(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
-/* --- lanes and weights
- * ----------------------------------------------------------------------------------- */
+/* --- lanes and weights --- */
 
 /* As the store has it. */
 static uint32_t stored_weight(struct fixture *fixture, const char *queue_name, const char *key_name,
@@ -436,8 +432,7 @@ static void the_newest_weight_of_a_key_counts_over_its_lanes(void **state)
     assert_int_equal(key->weight, 1);
 }
 
-/* --- a full zone
- * ---------------------------------------------------------------------------------------- */
+/* --- a full zone --- */
 
 static int small_setup(void **state)
 {
@@ -500,8 +495,7 @@ static void a_full_zone_says_so_and_recovers(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
-/* --- deleted while in use
- * --------------------------------------------------------------------------------- */
+/* --- deleted while in use --- */
 
 static void a_queue_deleted_by_another_worker_refuses(void **state)
 {

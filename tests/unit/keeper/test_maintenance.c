@@ -48,8 +48,7 @@ static unsigned count_all(struct keeping *keeping)
     return steps;
 }
 
-/* --- counting
- * ------------------------------------------------------------------------------------------ */
+/* --- counting --- */
 
 /* What the store holds of a queue. */
 static unsigned stored_messages(struct fixture *fixture, const char *name)
@@ -253,8 +252,7 @@ static void deleting_ends_the_count(void **state)
     stop(&keeping);
 }
 
-/* --- purging
- * ----------------------------------------------------------------------------------------- */
+/* --- purging --- */
 
 static bool file_exists(const struct fixture *fixture, uint64_t id)
 {
@@ -342,8 +340,7 @@ static void purge_lets_go_of_what_it_counts(void **state)
     stop(&keeping);
 }
 
-/* --- compacting
- * ---------------------------------------------------------------------------------------- */
+/* --- compacting --- */
 
 static uint64_t file_size(struct fixture *fixture, const char *name)
 {

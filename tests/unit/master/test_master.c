@@ -63,8 +63,7 @@ struct stage {
 
 static struct stage *stage;
 
-/* --- the processes
- * -------------------------------------------------------------------------------- */
+/* --- the processes --- */
 
 static void say(int channel, enum channel_type type, uint64_t value, const char *text)
 {
@@ -263,8 +262,7 @@ int worker_run(const struct worker_options *options)
     return status;
 }
 
-/* --- the test's side
- * ------------------------------------------------------------------------------ */
+/* --- the test's side --- */
 
 struct play {
     char directory[64];
@@ -470,8 +468,7 @@ static void make_regions(void)
     }
 }
 
-/* --- start and stop
- * --------------------------------------------------------------------------------- */
+/* --- start and stop --- */
 
 static void test_starts_and_stops_and_leaves_nothing(void **state)
 {
@@ -668,8 +665,7 @@ static void test_address_in_use_is_named(void **state)
     assert_int_equal(atomic_load(&stage->keepers), 0);
 }
 
-/* --- deaths
- * ----------------------------------------------------------------------------------------- */
+/* --- deaths --- */
 
 static void test_killed_worker_is_replaced(void **state)
 {
@@ -789,8 +785,7 @@ static void test_workers_that_give_up_end_the_broker(void **state)
     assert_true(atomic_load(&stage->keeper_stopped));
 }
 
-/* --- reload
- * ----------------------------------------------------------------------------------------- */
+/* --- reload --- */
 
 static void test_reload_exchanges_the_workers(void **state)
 {
@@ -895,8 +890,7 @@ static void test_stop_during_a_reload(void **state)
     assert_true(file_has(play.output, "the broker is stopping"));
 }
 
-/* --- at random
- * -------------------------------------------------------------------------------------- */
+/* --- at random --- */
 
 static uint64_t random_state = 88172645463325252u;
 

@@ -180,8 +180,7 @@ static const struct recovery_actions actions = {
     .closed = act_closed,
 };
 
-/* --- what happens
- * --------------------------------------------------------------------------------- */
+/* --- what happens --- */
 
 static void model_start(struct model *m)
 {
@@ -276,8 +275,7 @@ static void serve(unsigned workers)
     model->now += 10 * RECOVERY_QUICK_MS;
 }
 
-/* --- single stories
- * ------------------------------------------------------------------------------- */
+/* --- single stories --- */
 
 static void test_death_outside_is_checked_and_forgotten(void **state)
 {
@@ -577,8 +575,7 @@ static void test_keeper_that_does_not_close_is_killed(void **state)
     assert_true(model->closed);
 }
 
-/* --- at random
- * ------------------------------------------------------------------------------------ */
+/* --- at random --- */
 
 #define RANDOM_WORKERS 5
 #define RANDOM_RUNS 3000

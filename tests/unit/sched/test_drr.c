@@ -162,8 +162,7 @@ static void shares_are_within_one_percent(void **state)
     }
 }
 
-/* --- the same with nothing clever: arrays, and every key looked at in every step
- * ---------------------- */
+/* --- the same with nothing clever: arrays, and every key looked at in every step --- */
 
 struct naive {
     int ring[KEYS]; /* order of turns, active keys only */

@@ -3,8 +3,7 @@
 
 #include "os/time.h"
 
-/* --- records put by hand -------------------------------------------------------------------------
- */
+/* --- records put by hand --- */
 
 static struct local_queue *open_queue(struct fixture *fixture, const char *name)
 {
@@ -93,8 +92,7 @@ static void reopen(struct fixture *fixture)
     fixture_open(fixture);
 }
 
-/* --- what survives
- * ---------------------------------------------------------------------------------- */
+/* --- what survives --- */
 
 static void lanes_leases_and_messages_are_as_before(void **state)
 {
@@ -299,9 +297,7 @@ static void lease_times_are_clamped_to_the_timeout(void **state)
     assert_int_equal(fixture_stats(fixture, "q").in_flight, 0);
 }
 
-/* --- damage
- * ------------------------------------------------------------------------------------------------
- */
+/* --- damage --- */
 
 /* Puts one record, rebuilds, and says what came of it; the record is gone after. */
 static int rebuild_with(struct fixture *fixture, struct str key, struct str value, struct err *err)
@@ -401,8 +397,7 @@ static void a_damaged_message_is_passed_over(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
-/* --- a zone that is too small
- * --------------------------------------------------------------------------- */
+/* --- a zone that is too small --- */
 
 static void a_zone_too_small_is_a_clear_error(void **state)
 {
