@@ -130,7 +130,7 @@ void conn_close(struct conn *conn)
     }
 }
 
-/* ---- input ---- */
+/* --- input --- */
 
 /* A new chunk with the unread bytes at its front. */
 static int conn_move_input(struct conn *conn, size_t capacity)
@@ -239,7 +239,7 @@ void conn_resume(struct conn *conn)
     conn_rewatch(conn);
 }
 
-/* ---- output ---- */
+/* --- output --- */
 
 struct buf *conn_answers(struct conn *conn)
 {

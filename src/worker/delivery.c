@@ -7,7 +7,7 @@
 #include "worker/request.h"
 #include "worker/subscriber.h"
 
-/* ---- encoding, on the store thread ---- */
+/* --- encoding, on the store thread --- */
 
 static void delivery_framed_begin(const struct subscription *subscription, struct buf *out)
 {
@@ -51,7 +51,7 @@ const struct delivery_encoder delivery_framed = {
     .end = delivery_framed_end,
 };
 
-/* ---- sending, on the loop thread ---- */
+/* --- sending, on the loop thread --- */
 
 /* A delivery in the output of a connection, or on its way there. */
 struct delivery_piece {
