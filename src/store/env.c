@@ -14,6 +14,7 @@
 #include "os/calls.h"
 #include "os/io.h"
 #include "os/log.h"
+#include "store/log_checksum.h"
 #include "store/page_guard.h"
 
 #define LOG_BUFFER (8u << 20)
@@ -172,6 +173,7 @@ struct env *env_open(const struct env_options *options, struct err *err)
         goto fail;
     }
     route_calls();
+    log_checksum_init();
     if (options->recover) {
         remove_regions(options->regions);
         flags |= DB_CREATE | DB_RECOVER;
