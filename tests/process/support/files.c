@@ -16,7 +16,7 @@
 /* Whether every user may pass through all parents of a path. */
 static bool passable(const char *path)
 {
-    char part[FILES_PATH_SIZE];
+    char part[PATH_MAX];
     snprintf(part, sizeof part, "%s", path);
     for (;;) {
         struct stat status;
