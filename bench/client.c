@@ -69,6 +69,11 @@ static int receive(struct client *client, size_t need, struct err *err)
     return err_set_errno(err, errno, "receive");
 }
 
+int client_fd(const struct client *client)
+{
+    return client->fd;
+}
+
 /* ---- sending ---- */
 
 /* After a send that would block: takes in what the broker has to say, so that it cannot be waiting

@@ -22,6 +22,9 @@ struct client;
 struct client *client_open(uint16_t port, struct err *err) __attribute__((warn_unused_result));
 void client_close(struct client *client); /* NULL is fine */
 
+/* To poll for input; the descriptor stays the client's. */
+int client_fd(const struct client *client);
+
 /* Sends it all; reads meanwhile when the broker takes nothing, so that bodies of frames that
  * client_next returned are no longer valid afterwards. client_sendv changes `parts`. */
 int client_send(struct client *client, const void *data, size_t size, struct err *err)

@@ -18,7 +18,7 @@
 #include "client.h"
 #include "os/time.h"
 
-#define START_SECONDS 30
+#define START_SECONDS 60
 #define STOP_SECONDS 60
 #define POLL_NS 5000000
 #define LOG_TAIL 4096
@@ -62,7 +62,8 @@ static void put_quoted(FILE *file, const char *directory, const char *name)
     fprintf(file, "%s'\n", name);
 }
 
-static int write_configuration(const struct filad *filad, const char *path, struct err *err)
+static int write_configuration(const struct filad *filad, const char *path, const char *more,
+                               struct err *err)
 {
     const struct arguments *arguments = filad->bench->arguments;
     FILE *file = fopen(path, "we");
@@ -82,6 +83,9 @@ static int write_configuration(const struct filad *filad, const char *path, stru
     put_quoted(file, filad->directory, "/store");
     fputs("  regions: ", file);
     put_quoted(file, filad->regions, "");
+    if (more != NULL) {
+        fputs(more, file);
+    }
     bool bad = ferror(file) != 0;
     if (fclose(file) != 0 || bad) {
         return err_set(err, 0, "write %s", path);
@@ -191,9 +195,22 @@ static int wait_until_ready(struct filad *filad, struct err *err)
     }
 }
 
-int filad_start(struct filad *filad, struct bench *bench, const char *name, struct err *err)
+static void configuration_path(const struct filad *filad, char path[PATH_MAX + 16])
 {
-    char configuration[PATH_MAX + 16];
+    snprintf(path, PATH_MAX + 16, "%s/filad.yaml", filad->directory);
+}
+
+int filad_restart(struct filad *filad, struct err *err)
+{
+    char path[PATH_MAX + 16];
+    configuration_path(filad, path);
+    return spawn(filad, path, err) != 0 ? -1 : wait_until_ready(filad, err);
+}
+
+int filad_start(struct filad *filad, struct bench *bench, const char *name,
+                const char *configuration, struct err *err)
+{
+    char path[PATH_MAX + 16];
     struct err ignored;
     memset(filad, 0, sizeof(*filad));
     filad->bench = bench;
@@ -202,15 +219,24 @@ int filad_start(struct filad *filad, struct bench *bench, const char *name, stru
         find_port(&filad->port, err) != 0) {
         return -1;
     }
-    snprintf(configuration, sizeof(configuration), "%s/filad.yaml", filad->directory);
-    if (write_configuration(filad, configuration, err) != 0 ||
-        spawn(filad, configuration, err) != 0 || wait_until_ready(filad, err) != 0) {
+    configuration_path(filad, path);
+    if (write_configuration(filad, path, configuration, err) != 0 ||
+        filad_restart(filad, err) != 0) {
         if (filad_stop(filad, true, &ignored) != 0) {
             fprintf(stderr, "fila-bench: %s\n", ignored.text);
         }
         return -1;
     }
     return 0;
+}
+
+void filad_kill(struct filad *filad)
+{
+    int status;
+    kill(-filad->pid, SIGKILL);
+    while (waitpid(filad->pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    filad->pid = 0;
 }
 
 /* Waits for the master; whatever is left of its process group after the time for that is killed. */
@@ -249,7 +275,7 @@ int filad_stop(struct filad *filad, bool failed, struct err *err)
 
 /* ---- processor time ---- */
 
-/* Seconds that process `entry` of /proc has used, 0 unless it is of this process group. */
+/* Seconds that process `entry` of /proc has used; -1 unless it is of this process group. */
 static double process_seconds(const char *entry, pid_t group)
 {
     char path[64], text[1024];
@@ -258,7 +284,7 @@ static double process_seconds(const char *entry, pid_t group)
     snprintf(path, sizeof(path), "/proc/%.20s/stat", entry);
     FILE *file = fopen(path, "re");
     if (file == NULL) {
-        return 0;
+        return -1;
     }
     size_t size = fread(text, 1, sizeof(text) - 1, file);
     fclose(file);
@@ -269,25 +295,42 @@ static double process_seconds(const char *entry, pid_t group)
         sscanf(rest, ") %*c %*d %d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &of_group, &user,
                &system) != 3 ||
         of_group != group) {
-        return 0;
+        return -1;
     }
     return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+/* Calls `each` for every process of the group, with its name in /proc and the time it has used. */
+static void for_each_process(pid_t group,
+                             void (*each)(void *context, const char *entry, double used),
+                             void *context)
+{
+    DIR *directory = opendir("/proc");
+    if (directory == NULL) {
+        return;
+    }
+    struct dirent *entry;
+    while ((entry = readdir(directory)) != NULL) {
+        double used = entry->d_name[0] >= '1' && entry->d_name[0] <= '9'
+                          ? process_seconds(entry->d_name, group)
+                          : -1;
+        if (used >= 0) {
+            each(context, entry->d_name, used);
+        }
+    }
+    closedir(directory);
+}
+
+static void add_seconds(void *context, const char *entry, double used)
+{
+    (void)entry;
+    *(double *)context += used;
 }
 
 static double group_seconds(pid_t group)
 {
     double seconds = 0;
-    DIR *directory = opendir("/proc");
-    if (directory == NULL) {
-        return 0;
-    }
-    struct dirent *entry;
-    while ((entry = readdir(directory)) != NULL) {
-        if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9') {
-            seconds += process_seconds(entry->d_name, group);
-        }
-    }
-    closedir(directory);
+    for_each_process(group, add_seconds, &seconds);
     return seconds;
 }
 
@@ -314,4 +357,45 @@ void filad_usage_end(const struct filad *filad, const struct filad_usage *begin,
         outcome->client_cpu = (own_seconds() - begin->client) / passed;
         outcome->broker_cpu = (group_seconds(filad->pid) - begin->broker) / passed;
     }
+}
+
+/* ---- memory ---- */
+
+struct memory_sum {
+    const struct filad *filad;
+    struct filad_memory memory;
+    bool failed;
+};
+
+/* Goes through smaps: a line that names a mapping, then its figures. */
+static void add_memory(void *context, const char *entry, double used)
+{
+    struct memory_sum *sum = context;
+    char path[64], line[PATH_MAX + 128];
+    bool of_store = false;
+    (void)used;
+    snprintf(path, sizeof(path), "/proc/%.20s/smaps", entry);
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        sum->failed = true;
+        return;
+    }
+    while (fgets(line, sizeof(line), file) != NULL) {
+        unsigned long kib;
+        if (sscanf(line, "Pss: %lu kB", &kib) == 1) {
+            sum->memory.total += (uint64_t)kib * 1024;
+            sum->memory.store += of_store ? (uint64_t)kib * 1024 : 0;
+        } else if (line[0] < 'A' || line[0] > 'Z') { /* addresses, in lower case */
+            of_store = strstr(line, sum->filad->regions) != NULL;
+        }
+    }
+    fclose(file);
+}
+
+int filad_memory(const struct filad *filad, struct filad_memory *memory, struct err *err)
+{
+    struct memory_sum sum = {.filad = filad};
+    for_each_process(filad->pid, add_memory, &sum);
+    *memory = sum.memory;
+    return sum.failed || memory->total == 0 ? err_set(err, 0, "read the memory of filad") : 0;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "machine.h"
+#include "reference.h"
 
 /* ---- numbers as text ---- */
 
@@ -74,16 +75,16 @@ static void print_head(const struct session *session)
 
 static void print_limits(const struct session *session)
 {
-    printf("\n%-5s %-48s %-7s %10s %-6s %7s\n", "limit", "", "figure", "value", "", "spread");
+    printf("\n%-7s %-48s %-7s %10s %-6s %7s\n", "limit", "", "figure", "value", "", "spread");
     for (const struct session_entry *entry = session->entries; entry->row != NULL; entry++) {
-        if (entry->row->limit != NULL || !entry->done) {
+        if (entry->row->kind != ROW_LIMIT || !entry->done) {
             continue;
         }
         for (size_t i = 0; i < row_figure_count(entry->row); i++) {
             const struct row_figure *figure = &entry->row->figures[i];
             char value[32];
             format_value(entry->figures[i].value, value, sizeof(value));
-            printf("%-5s %-48s %-7s %10s %-6s %6.0f%%\n", i == 0 ? entry->row->name : "",
+            printf("%-7s %-48s %-7s %10s %-6s %6.0f%%\n", i == 0 ? entry->row->name : "",
                    i == 0 ? entry->row->description : "", figure->name, value, figure->unit,
                    entry->figures[i].spread * 100);
         }
@@ -102,7 +103,7 @@ static void print_workload(const struct session_entry *entry)
         if (figure->limit_figure >= 0) {
             snprintf(ratio, sizeof(ratio), "%.2f", found->ratio);
         }
-        printf("%-5s %-48s %-7s %10s %-6s %6.0f%%  %-9s %6s  %-10s %s\n",
+        printf("%-7s %-48s %-7s %10s %-6s %6.0f%%  %-9s %6s  %-10s %s\n",
                i == 0 ? entry->row->name : "", i == 0 ? entry->row->description : "", figure->name,
                value, figure->unit, found->spread * 100, limit, ratio, target,
                figure->kind == ROW_TARGET_NONE ? ""
@@ -113,17 +114,37 @@ static void print_workload(const struct session_entry *entry)
 
 static void print_accounts(const struct session *session)
 {
-    printf("\n%-5s %12s %12s %12s %12s %12s\n", "", "confirmed", "delivered", "acked", "client cpu",
+    printf("\n%-7s %12s %12s %12s %12s %12s\n", "", "confirmed", "delivered", "acked", "client cpu",
            "broker cpu");
     for (const struct session_entry *entry = session->entries; entry->row != NULL; entry++) {
-        if (entry->row->limit == NULL || !entry->done) {
+        if (entry->row->kind == ROW_LIMIT || !entry->done) {
             continue;
         }
         const struct outcome *outcome = &entry->outcome;
-        printf("%-5s %12llu %12llu %12llu %11.0f%% %11.0f%%\n", entry->row->name,
+        printf("%-7s %12llu %12llu %12llu %11.0f%% %11.0f%%\n", entry->row->name,
                (unsigned long long)outcome->enqueued, (unsigned long long)outcome->delivered,
                (unsigned long long)outcome->acked, outcome->client_cpu * 100,
                outcome->broker_cpu * 100);
+    }
+}
+
+static void print_reference(const struct session *session)
+{
+    bool begun = false;
+    for (const struct reference *reference = reference_table; reference->name != NULL;
+         reference++) {
+        double value;
+        char ours[32], theirs[32];
+        if (!reference_value(session, reference, &value)) {
+            continue;
+        }
+        if (!begun) {
+            printf("\n%-36s %12s %12s\n", "under the reference's names", "here", "published");
+            begun = true;
+        }
+        format_value(value, ours, sizeof(ours));
+        format_value(reference->theirs, theirs, sizeof(theirs));
+        printf("%-36s %12s %12s %s\n", reference->name, ours, theirs, reference->unit);
     }
 }
 
@@ -133,11 +154,11 @@ void report_table(const struct session *session)
     print_head(session);
     print_limits(session);
     for (const struct session_entry *entry = session->entries; entry->row != NULL; entry++) {
-        if (entry->row->limit == NULL || !entry->done) {
+        if (entry->row->kind == ROW_LIMIT || !entry->done) {
             continue;
         }
         if (!workloads) {
-            printf("\n%-5s %-48s %-7s %10s %-6s %7s  %-9s %6s  %-10s\n", "work", "", "figure",
+            printf("\n%-7s %-48s %-7s %10s %-6s %7s  %-9s %6s  %-10s\n", "work", "", "figure",
                    "value", "", "spread", "limit", "ratio", "target");
             workloads = true;
         }
@@ -145,18 +166,19 @@ void report_table(const struct session *session)
     }
     if (workloads) {
         print_accounts(session);
+        print_reference(session);
     }
 }
 
 void report_list(void)
 {
-    printf("%-5s %-48s %-7s %-6s %-9s %s\n", "row", "", "figure", "unit", "limit", "target");
+    printf("%-7s %-48s %-7s %-6s %-9s %s\n", "row", "", "figure", "unit", "limit", "target");
     for (const struct row *row = row_table; row->name != NULL; row++) {
         for (size_t i = 0; i < row_figure_count(row); i++) {
             char limit[32], target[32];
             format_limit(row, &row->figures[i], limit, sizeof(limit));
             format_target(&row->figures[i], target, sizeof(target));
-            printf("%-5s %-48s %-7s %-6s %-9s %s\n", i == 0 ? row->name : "",
+            printf("%-7s %-48s %-7s %-6s %-9s %s\n", i == 0 ? row->name : "",
                    i == 0 ? row->description : "", row->figures[i].name, row->figures[i].unit,
                    limit, target);
         }
@@ -252,7 +274,7 @@ static void json_entry(const struct session_entry *entry)
         json_figure(entry, i);
     }
     putchar(']');
-    if (entry->row->limit != NULL) {
+    if (entry->row->kind == ROW_WORKLOAD) {
         printf(",\"confirmed\":%llu,\"delivered\":%llu,\"acked\":%llu,\"client_cpu\":%.3f,"
                "\"broker_cpu\":%.3f",
                (unsigned long long)entry->outcome.enqueued,
@@ -268,7 +290,7 @@ static void json_entries(const struct session *session, const char *name, bool l
     bool first = true;
     printf(",\n\"%s\":[", name);
     for (const struct session_entry *entry = session->entries; entry->row != NULL; entry++) {
-        if (entry->done && (entry->row->limit == NULL) == limits) {
+        if (entry->done && (entry->row->kind == ROW_LIMIT) == limits) {
             printf("%s\n", first ? "" : ",");
             json_entry(entry);
             first = false;
@@ -277,11 +299,29 @@ static void json_entries(const struct session *session, const char *name, bool l
     putchar(']');
 }
 
+static void json_reference(const struct session *session)
+{
+    bool first = true;
+    printf(",\n\"reference_names\":{");
+    for (const struct reference *reference = reference_table; reference->name != NULL;
+         reference++) {
+        double value;
+        if (reference_value(session, reference, &value)) {
+            printf("%s\n", first ? "" : ",");
+            json_string(reference->name);
+            printf(":%.6g", value);
+            first = false;
+        }
+    }
+    putchar('}');
+}
+
 void report_json(const struct session *session)
 {
     putchar('{');
     json_head(session);
     json_entries(session, "limits", true);
     json_entries(session, "workloads", false);
+    json_reference(session);
     puts("}");
 }

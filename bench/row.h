@@ -28,6 +28,8 @@ struct bench {
     double seconds;       /* that this measurement is to take */
 };
 
+enum row_kind { ROW_WORKLOAD, ROW_LIMIT };
+
 enum row_target {
     ROW_TARGET_NONE,
     ROW_TARGET_RATIO_MIN, /* figure / limit is at least this */
@@ -53,7 +55,9 @@ struct outcome {
 struct row {
     const char *name; /* "W2"; NULL ends the table */
     const char *description;
-    const char *limit; /* name of the limit's row; NULL: this is a limit */
+    enum row_kind kind;
+    const char *limit; /* name of the row that a workload is compared with; NULL: none */
+    double seconds;    /* that a run takes at least; 0: as --seconds says */
     struct row_figure figures[ROW_FIGURES];
     const void *parameters; /* for run */
     const char *unit;       /* of what progress counts */

@@ -95,9 +95,9 @@ int session_prepare(struct session *session, const struct arguments *arguments, 
     for (size_t i = 0; i < count; i++) {
         struct session_entry *entry = &session->entries[i];
         if (arguments->only == NULL) {
-            entry->selected = entry->row->limit != NULL || !is_compared_with(entry->row);
+            entry->selected = entry->row->kind == ROW_WORKLOAD || !is_compared_with(entry->row);
         }
-        broker = broker || (entry->selected && entry->row->limit != NULL);
+        broker = broker || (entry->selected && entry->row->kind == ROW_WORKLOAD);
     }
     return broker && !arguments->list ? find_broker(session, err) : 0;
 }
@@ -167,6 +167,7 @@ static bool target_reached(const struct row_figure *figure, double value, double
     return true;
 }
 
+/* The outcomes of its limit may be NULL when it has none. */
 static void compare(struct session_entry *entry, const struct outcome *before,
                     const struct outcome *after)
 {
@@ -202,10 +203,13 @@ int session_run(struct session *session, struct err *err)
         if (!entry->selected) {
             continue;
         }
+        double seconds =
+            arguments->seconds > entry->row->seconds ? arguments->seconds : entry->row->seconds;
         if (entry->row->limit == NULL) {
-            if (run_once(session, entry, arguments->seconds, err) != 0) {
+            if (run_once(session, entry, seconds, err) != 0) {
                 return -1;
             }
+            compare(entry, NULL, NULL);
             last = entry;
             continue;
         }
@@ -214,7 +218,7 @@ int session_run(struct session *session, struct err *err)
             return -1;
         }
         struct outcome before = limit->outcome;
-        if (run_once(session, entry, arguments->seconds, err) != 0 ||
+        if (run_once(session, entry, seconds, err) != 0 ||
             run_once(session, limit, limit_seconds, err) != 0) {
             return -1;
         }

@@ -8,7 +8,7 @@
 #include "row.h"
 
 #define SESSION_ROWS 32
-#define SESSION_LIMIT_RUNS 16 /* of one limit */
+#define SESSION_LIMIT_RUNS 40 /* of one limit */
 
 struct session_figure {
     double value, spread; /* median of all slices; (largest - smallest) / median */

@@ -1,5 +1,5 @@
 /*
- * workload_consume - W3: one connection consumes a preloaded queue to its end and acks every
+ * workload_consume - W3, W7: connections consume a preloaded queue to its end and ack every
  * message.
  */
 #ifndef FILAD_BENCH_WORKLOAD_CONSUME_H
@@ -7,8 +7,14 @@
 
 #include "row.h"
 
-/* Figure: messages per second whose ack is confirmed, from the Consume request on; each slice is a
- * third of the messages. A message that is delivered twice or not at all is a failure. */
+struct consume_parameters {
+    unsigned consumers; /* connections */
+    uint32_t keys;      /* fairness keys of the messages; 0: none */
+};
+
+/* row->parameters is a struct consume_parameters. Figure: messages per second whose ack is
+ * confirmed, from the first Consume request on; each slice is a third of the messages. A message
+ * that is delivered twice or not at all is a failure. */
 int workload_consume_run(struct bench *bench, const struct row *row, struct outcome *outcome,
                          struct err *err) __attribute__((warn_unused_result));
 

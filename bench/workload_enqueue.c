@@ -19,7 +19,7 @@ static int measure(struct filad *filad, struct producer *producer, struct outcom
     filad_usage_begin(filad, &usage);
     stats_rate_start(&rate, time_monotonic_ns(), WARM_UP, bench->seconds);
     do {
-        if (producer_step(producer, UINT64_MAX, err) != 0) {
+        if (producer_step(producer, UINT64_MAX, true, err) != 0) {
             return -1;
         }
         now = time_monotonic_ns();
@@ -30,7 +30,7 @@ static int measure(struct filad *filad, struct producer *producer, struct outcom
     filad_usage_end(filad, &usage, outcome);
     memcpy(outcome->slices[0], rate.rates, sizeof(rate.rates));
     while (producer_confirmed(producer) < producer_sent(producer)) {
-        if (producer_step(producer, 0, err) != 0) {
+        if (producer_step(producer, 0, true, err) != 0) {
             return -1;
         }
     }
@@ -42,20 +42,25 @@ int workload_enqueue_run(struct bench *bench, const struct row *row, struct outc
                          struct err *err)
 {
     const struct enqueue_parameters *parameters = row->parameters;
+    struct producer_options options = {.queue = QUEUE,
+                                       .window = parameters->window,
+                                       .batch = parameters->batch,
+                                       .payload = PRODUCER_PAYLOAD,
+                                       .keys = parameters->keys};
     struct filad filad;
     struct client *client = NULL;
     struct producer *producer = NULL;
     struct err stop_err;
     int result = -1;
 
-    if (filad_start(&filad, bench, row->name, err) != 0) {
+    if (filad_start(&filad, bench, row->name, parameters->keys > 0 ? FILAD_KEYS : NULL, err) != 0) {
         return -1;
     }
     client = client_open(filad.port, err);
     if (client == NULL || client_create_queue(client, QUEUE, 0, err) != 0) {
         goto out;
     }
-    producer = producer_create(client, QUEUE, parameters->window, parameters->batch, err);
+    producer = producer_create(client, &options, err);
     if (producer == NULL || measure(&filad, producer, outcome, err) != 0) {
         goto out;
     }

@@ -9,6 +9,7 @@
 struct enqueue_parameters {
     uint32_t window; /* frames in flight */
     uint32_t batch;  /* messages of a frame */
+    uint32_t keys;   /* fairness keys that the messages go round in; 0: none */
 };
 
 /* row->parameters is a struct enqueue_parameters. Figure: confirmed messages per second. */

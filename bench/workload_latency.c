@@ -3,14 +3,16 @@
 #include <stdio.h>
 
 #include "core/bytes.h"
+#include "crowd.h"
 #include "filad.h"
 #include "os/time.h"
-#include "producer.h"
 
 #define CONSUME_ID 1u
 #define ACK_ID 2u
 #define VISIBILITY_MS 600000u
 #define WARM_UP_NS 100000000u
+#define OTHER_QUEUE "other"
+#define DISTURBANCE 200000u /* messages that go in and out before a slice */
 
 struct pair {
     struct client *producer, *consumer;
@@ -145,6 +147,37 @@ static int slice_samples(struct bench *bench, struct pair *pair, uint64_t length
     return 0;
 }
 
+/* Fills and empties another queue: what that leaves to be written at a checkpoint, and to be given
+ * back by compaction, is under way while samples are taken. */
+static int disturb(struct filad *filad, struct err *err)
+{
+    struct bench *bench = filad->bench;
+    struct crowd crowd = {.producer_count = 0};
+    struct crowd_options options = {
+        .port = filad->port,
+        .consumers = 1,
+        .producer = {.queue = OTHER_QUEUE, .payload = PRODUCER_PAYLOAD},
+        .consumer = {.queue = OTHER_QUEUE, .payload = PRODUCER_PAYLOAD},
+    };
+    struct client *loader = client_open(filad->port, err);
+    int result = -1;
+    if (loader == NULL || producer_preload(loader, &options.producer, DISTURBANCE, err) != 0 ||
+        crowd_open(&crowd, &options, err) != 0 || crowd_consume(&crowd, err) != 0) {
+        goto out;
+    }
+    while (crowd_acked(&crowd) < DISTURBANCE) {
+        if (crowd_step(&crowd, false, err) != 0 ||
+            progress_tick(&bench->progress, time_monotonic_ns(), crowd_acked(&crowd), err) != 0) {
+            goto out;
+        }
+    }
+    result = 0;
+out:
+    crowd_close(&crowd);
+    client_close(loader);
+    return result;
+}
+
 /* Opens connections, takes the samples of a slice, checks that the queue is empty again. */
 static int run_slice(struct filad *filad, struct pair *pair, int slice,
                      struct stats_samples *samples, struct outcome *outcome, struct err *err)
@@ -175,23 +208,35 @@ out:
 int workload_latency_run(struct bench *bench, const struct row *row, struct outcome *outcome,
                          struct err *err)
 {
+    const struct latency_parameters *parameters = row->parameters;
     struct filad filad;
     struct filad_usage usage;
+    struct client *admin = NULL;
     struct pair pair = {.number = 0};
     struct stats_samples samples;
     struct err stop_err;
-    int result = 0;
+    int result = -1;
 
-    if (filad_start(&filad, bench, row->name, err) != 0) {
+    if (filad_start(&filad, bench, row->name, NULL, err) != 0) {
         return -1;
     }
     stats_samples_init(&samples);
     buf_init(&pair.out, 0);
+    admin = client_open(filad.port, err);
+    if (admin != NULL) {
+        result = client_create_queue(admin, OTHER_QUEUE, VISIBILITY_MS, err);
+    }
     filad_usage_begin(&filad, &usage);
     for (int slice = 0; slice < STATS_SLICES && result == 0; slice++) {
-        result = run_slice(&filad, &pair, slice, &samples, outcome, err);
+        if (parameters->disturbed) {
+            result = disturb(&filad, err);
+        }
+        if (result == 0) {
+            result = run_slice(&filad, &pair, slice, &samples, outcome, err);
+        }
     }
     filad_usage_end(&filad, &usage, outcome);
+    client_close(admin);
     buf_free(&pair.out);
     stats_samples_free(&samples);
     if (filad_stop(&filad, result != 0, &stop_err) != 0 && result == 0) {

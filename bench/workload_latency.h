@@ -7,9 +7,13 @@
 
 #include "row.h"
 
-/* Figures: p50, p99, p99.9 in milliseconds. Each slice has connections of its own, since it makes a
- * difference which workers they meet. The next message is sent when the last one is confirmed,
- * delivered and acked. */
+struct latency_parameters {
+    bool disturbed; /* a checkpoint and compaction run meanwhile */
+};
+
+/* row->parameters is a struct latency_parameters. Figures: p50, p99, p99.9 in milliseconds. Each
+ * slice has connections of its own, since it makes a difference which workers they meet. The next
+ * message is sent when the last one is confirmed, delivered and acked. */
 int workload_latency_run(struct bench *bench, const struct row *row, struct outcome *outcome,
                          struct err *err) __attribute__((warn_unused_result));
 
