@@ -24,6 +24,7 @@
 #define TRANSACTIONS 1000
 #define THREADS 512 /* processes x threads x 4 */
 #define LOCKS 40000
+#define MUTEXES 400000 /* at most; made as they are needed: 20,000 files take 100,000 */
 #define REGION_OVERHEAD (64u << 20) /* log buffer, locks, lockers, mutexes: measured 58 MiB */
 
 int env_error(struct err *err, int result, const char *format, ...)
@@ -106,6 +107,12 @@ static int configure_sizes(DB_ENV *db, const struct env_options *options)
 {
     int result = db->set_cachesize(db, (u_int32_t)(options->cache_size >> 30),
                                    (u_int32_t)(options->cache_size & ((1u << 30) - 1)), 1);
+    /* Berkeley DB makes a mutex for every page of the cache that it expects; with its own guess of
+     * 4 KiB pages that is a third of the memory of an idle broker. */
+    if (!result)
+        result = db->set_mp_pagesize(db, ENV_PAGE_SIZE);
+    if (!result)
+        result = db->mutex_set_max(db, MUTEXES);
     if (!result)
         result = db->set_lg_bsize(db, LOG_BUFFER);
     if (!result)
