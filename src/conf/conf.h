@@ -19,7 +19,12 @@
 
 #define CONF_WORKERS_MAX 32
 
-enum conf_numbering { CONF_NUMBERING_AUTO, CONF_NUMBERING_S3 };
+enum conf_numbering {
+    CONF_NUMBERING_AUTO,
+    CONF_NUMBERING_S1,
+    CONF_NUMBERING_S2,
+    CONF_NUMBERING_S3,
+};
 enum conf_preface_profile { CONF_PREFACE_PROFILE_AUTO };
 enum conf_durability { CONF_DURABILITY_COMMIT, CONF_DURABILITY_INTERVAL };
 

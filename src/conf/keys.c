@@ -25,8 +25,8 @@ static const struct schema_name level_names[] = {
 
 static const struct schema_name numbering_names[] = {
     {"auto", CONF_NUMBERING_AUTO},
-    {"s1", SCHEMA_NAME_ABSENT},
-    {"s2", SCHEMA_NAME_ABSENT},
+    {"s1", CONF_NUMBERING_S1},
+    {"s2", CONF_NUMBERING_S2},
     {"s3", CONF_NUMBERING_S3},
     {NULL, 0},
 };

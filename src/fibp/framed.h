@@ -6,7 +6,8 @@
  *
  * Encoders append whole frames to a buffer; what they return -1 for (no memory, a string that does
  * not fit its length field) leaves the buffer as it was. `max_length` is the peer's largest frame:
- * longer answers are split into CONTINUATION frames.
+ * longer answers are split into CONTINUATION frames. `numbering`: the peer's, for the frames whose
+ * number depends on it.
  */
 #ifndef FILAD_FIBP_FRAMED_H
 #define FILAD_FIBP_FRAMED_H
@@ -19,6 +20,7 @@
 #include "core/str.h"
 #include "core/uuid.h"
 #include "fibp/frame.h"
+#include "fibp/numbering.h"
 #include "fibp/opcode.h"
 #include "fibp/status.h"
 #include "fibp/wire.h"
@@ -117,11 +119,12 @@ size_t framed_enqueue_result_begin(struct buf *buf, uint32_t request_id, uint32_
 void framed_enqueue_result_add(struct buf *buf, enum fibp_status status, const struct uuid *id);
 
 /* `opcode`: OPCODE_ACK_RESULT or OPCODE_NACK_RESULT. */
-size_t framed_ack_result_begin(struct buf *buf, enum opcode opcode, uint32_t request_id,
-                               uint32_t count);
+size_t framed_ack_result_begin(struct buf *buf, enum numbering numbering, enum opcode opcode,
+                               uint32_t request_id, uint32_t count);
 void framed_ack_result_add(struct buf *buf, enum fibp_status status);
 
-int framed_consume_ok(struct buf *buf, uint32_t request_id,
+/* Appends nothing in NUMBERING_S1, which has no such answer. */
+int framed_consume_ok(struct buf *buf, enum numbering numbering, uint32_t request_id,
                       const struct uuid *consumer_id) FRAMED_CHECK;
 
 struct framed_delivery_item {
@@ -142,7 +145,7 @@ size_t framed_delivery_item_size(const struct framed_delivery_item *item);
 
 /* The count is not known in advance: pass it to _end. An _add that fails (no memory, a string over
  * 65,535 bytes) returns -1 and leaves the frame without that item. */
-size_t framed_delivery_begin(struct buf *buf, uint32_t request_id);
+size_t framed_delivery_begin(struct buf *buf, enum numbering numbering, uint32_t request_id);
 int framed_delivery_add(struct buf *buf, const struct framed_delivery_item *item) FRAMED_CHECK;
 int framed_delivery_end(struct buf *buf, size_t start, uint32_t count,
                         uint32_t max_length) FRAMED_CHECK;

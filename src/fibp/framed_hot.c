@@ -191,10 +191,10 @@ void framed_enqueue_result_add(struct buf *buf, enum fibp_status status, const s
     buf->size += 3u + (with_id ? UUID_TEXT_SIZE : 0u);
 }
 
-size_t framed_ack_result_begin(struct buf *buf, enum opcode opcode, uint32_t request_id,
-                               uint32_t count)
+size_t framed_ack_result_begin(struct buf *buf, enum numbering numbering, enum opcode opcode,
+                               uint32_t request_id, uint32_t count)
 {
-    size_t start = frame_begin(buf, (uint8_t)opcode, request_id);
+    size_t start = frame_begin(buf, numbering_byte(numbering, opcode), request_id);
     buf_append_u32(buf, count);
     return start;
 }
@@ -204,11 +204,15 @@ void framed_ack_result_add(struct buf *buf, enum fibp_status status)
     buf_append_u8(buf, (uint8_t)status);
 }
 
-int framed_consume_ok(struct buf *buf, uint32_t request_id, const struct uuid *consumer_id)
+int framed_consume_ok(struct buf *buf, enum numbering numbering, uint32_t request_id,
+                      const struct uuid *consumer_id)
 {
+    uint8_t opcode = numbering_byte(numbering, OPCODE_CONSUME_OK);
     uint8_t text[UUID_TEXT_SIZE];
+    if (opcode == 0)
+        return 0;
     uuid_format(consumer_id, text);
-    size_t start = frame_begin(buf, OPCODE_CONSUME_OK, request_id);
+    size_t start = frame_begin(buf, opcode, request_id);
     wire_put_str(buf, str_of(text, sizeof(text)));
     return frame_end(buf, start, FRAME_LENGTH_MAX);
 }
@@ -222,9 +226,9 @@ size_t framed_delivery_item_size(const struct framed_delivery_item *item)
     return size + 4 + 8 + 8;
 }
 
-size_t framed_delivery_begin(struct buf *buf, uint32_t request_id)
+size_t framed_delivery_begin(struct buf *buf, enum numbering numbering, uint32_t request_id)
 {
-    size_t start = frame_begin(buf, OPCODE_DELIVERY, request_id);
+    size_t start = frame_begin(buf, numbering_byte(numbering, OPCODE_DELIVERY), request_id);
     buf_append_u32(buf, 0);
     return start;
 }

@@ -1,6 +1,7 @@
 /*
- * opcode - the operations of the framed dialect (FIBP framed, numbering S3) and what belongs
- * together.
+ * opcode - the operations of the framed dialect (FIBP framed) and what belongs together. Their
+ * values are the numbers of S3, the default; other numbers of the same are the business of
+ * fibp/numbering.h.
  */
 #ifndef FILAD_FIBP_OPCODE_H
 #define FILAD_FIBP_OPCODE_H

@@ -25,6 +25,7 @@ enum acceptor_choice {
 struct acceptor_listener {
     struct loop_watch watch;
     struct acceptor *acceptor;
+    const struct conf_listen *conf;
 };
 
 struct acceptor {
@@ -101,9 +102,10 @@ static int acceptor_return(struct acceptor *acceptor, struct err *err)
 }
 
 /* Takes one connection. False when there is none, or when it cannot be had now. */
-static bool acceptor_take(struct acceptor *acceptor, int listener, bool refuse)
+static bool acceptor_take(struct acceptor_listener *listener, bool refuse)
 {
-    int fd = sock_accept(listener, NULL, NULL);
+    struct acceptor *acceptor = listener->acceptor;
+    int fd = sock_accept(listener->watch.fd, NULL, NULL);
 
     if (fd < 0) {
         if (errno == EAGAIN || errno == EWOULDBLOCK)
@@ -116,16 +118,17 @@ static bool acceptor_take(struct acceptor *acceptor, int listener, bool refuse)
     acceptor->left--;
     acceptor->unwanted_since_ms = 0;
     if (refuse)
-        sessions_refuse(acceptor->sessions, fd);
+        sessions_refuse(acceptor->sessions, fd, listener->conf);
     else
-        sessions_add(acceptor->sessions, fd);
+        sessions_add(acceptor->sessions, fd, listener->conf);
     acceptor_publish(acceptor);
     return true;
 }
 
 static void acceptor_ready(struct loop_watch *watch, uint32_t events)
 {
-    struct acceptor *acceptor = CONTAINER_OF(watch, struct acceptor_listener, watch)->acceptor;
+    struct acceptor_listener *listener = CONTAINER_OF(watch, struct acceptor_listener, watch);
+    struct acceptor *acceptor = listener->acceptor;
 
     (void)events;
     while (acceptor->left > 0 && !acceptor->away) {
@@ -133,21 +136,21 @@ static void acceptor_ready(struct loop_watch *watch, uint32_t events)
 
         if (choice == ACCEPTOR_LEAVE || choice == ACCEPTOR_FULL)
             acceptor_go_away(acceptor, ACCEPTOR_AWAY_MIN_MS);
-        else if (!acceptor_take(acceptor, watch->fd, choice == ACCEPTOR_REFUSE))
+        else if (!acceptor_take(listener, choice == ACCEPTOR_REFUSE))
             return;
     }
 }
 
-/* The next listener with a connection waiting, or -1. */
-static int acceptor_pending(const struct acceptor *acceptor)
+/* The next listener with a connection waiting, or NULL. */
+static struct acceptor_listener *acceptor_pending(struct acceptor *acceptor)
 {
     for (size_t i = 0; i < acceptor->count; i++) {
         struct pollfd item = {.fd = acceptor->listeners[i].watch.fd, .events = POLLIN};
 
         if (poll(&item, 1, 0) > 0)
-            return item.fd;
+            return &acceptor->listeners[i];
     }
-    return -1;
+    return NULL;
 }
 
 /* A full worker takes a connection only when nobody else has for long. */
@@ -167,7 +170,7 @@ static void acceptor_look(struct loop_timer *timer)
     struct acceptor *acceptor = CONTAINER_OF(timer, struct acceptor, timer);
     enum acceptor_choice choice = acceptor_choose(acceptor);
     uint64_t next_ms = acceptor->away_ms * 2;
-    int pending;
+    struct acceptor_listener *pending;
     struct err err;
 
     if (choice == ACCEPTOR_TAKE || choice == ACCEPTOR_REFUSE) {
@@ -178,10 +181,10 @@ static void acceptor_look(struct loop_timer *timer)
         return;
     }
     pending = acceptor_pending(acceptor);
-    if (pending < 0) {
+    if (!pending) {
         acceptor->unwanted_since_ms = 0;
     } else if (choice == ACCEPTOR_LEAVE || !acceptor_is_patient(acceptor)) {
-        if (acceptor_take(acceptor, pending, choice == ACCEPTOR_FULL))
+        if (acceptor_take(pending, choice == ACCEPTOR_FULL))
             next_ms = ACCEPTOR_AWAY_MIN_MS;
     } else {
         next_ms = ACCEPTOR_AWAY_MIN_MS;
@@ -222,7 +225,10 @@ struct acceptor *acceptor_create(struct loop *loop, struct sessions *sessions, s
     acceptor->count = count;
     for (size_t i = 0; i < count; i++)
         acceptor->listeners[i] = (struct acceptor_listener){
-            .watch = {.fd = listeners[i], .ready = acceptor_ready}, .acceptor = acceptor};
+            .watch = {.fd = listeners[i], .ready = acceptor_ready},
+            .acceptor = acceptor,
+            .conf = &sessions->conf->listen[i],
+        };
     if (acceptor_return(acceptor, err) < 0) {
         for (size_t i = 0; i < count; i++)
             loop_unwatch(loop, &acceptor->listeners[i].watch);

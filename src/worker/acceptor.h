@@ -15,7 +15,8 @@
 
 struct acceptor;
 
-/* Starts to accept from `count` listening descriptors, which belong to the acceptor from then on.
+/* Starts to accept from `count` listening descriptors, in the order of sessions->conf->listen,
+ * which belong to the acceptor from then on.
  * NULL on failure; the descriptors are still the caller's then. */
 struct acceptor *acceptor_create(struct loop *loop, struct sessions *sessions, struct zone *zone,
                                  unsigned slot, const int *listeners, size_t count, struct err *err)

@@ -11,7 +11,10 @@
 
 static void delivery_framed_begin(const struct subscription *subscription, struct buf *out)
 {
-    (void)framed_delivery_begin(out, subscription->request_id);
+    const struct subscriber *subscriber =
+        CONTAINER_OF(subscription, const struct subscriber, subscription);
+
+    (void)framed_delivery_begin(out, subscriber->numbering, subscription->request_id);
 }
 
 static void delivery_framed_add(const struct subscription *subscription, struct buf *out,

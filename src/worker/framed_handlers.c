@@ -5,6 +5,7 @@
 
 #include "core/utf8.h"
 #include "fibp/framed.h"
+#include "os/log.h"
 #include "worker/delivery.h"
 #include "worker/framed_stream.h"
 #include "worker/request.h"
@@ -187,7 +188,8 @@ static void answer_settle(struct session *session, struct operation *operation)
         return;
     }
     struct buf *out = session_answers(session);
-    size_t start = framed_ack_result_begin(out, opcode, operation->request_id, settle->count);
+    size_t start = framed_ack_result_begin(out, session->numbering, opcode, operation->request_id,
+                                           settle->count);
     for (uint32_t i = 0; i < settle->count; i++)
         framed_ack_result_add(out, whole ? whole : settle->items[i].status);
     session_check(session, frame_end(out, start, max_frame_size(session)));
@@ -253,13 +255,16 @@ static bool decode_nack(struct framed_request *request)
 
 static void answer_consume(struct session *session, struct operation *operation)
 {
-    struct operation_subscription *subscribe = (struct operation_subscription *)operation;
+    struct subscription *subscription = ((struct operation_subscription *)operation)->subscription;
+    const struct subscriber *subscriber =
+        CONTAINER_OF(subscription, const struct subscriber, subscription);
 
     if (operation->status != FIBP_OK)
-        answer_queue_error(session, operation, subscribe->subscription->queue);
+        answer_queue_error(session, operation, subscription->queue);
     else
-        session_check(session, framed_consume_ok(session_answers(session), operation->request_id,
-                                                 &subscribe->subscription->consumer_id));
+        session_check(session,
+                      framed_consume_ok(session_answers(session), subscriber->numbering,
+                                        operation->request_id, &subscription->consumer_id));
 }
 
 static bool decode_consume(struct framed_request *request)
@@ -489,10 +494,26 @@ static const struct framed_handler framed_handlers[256] = {
     [OPCODE_GET_STATS] = {decode_get_stats, answer_get_stats, OPERATION_GET_STATS},
 };
 
+/* The first request that not everybody sends tells which numbers this client uses. Subscriptions
+ * keep those that they began with. */
+static void latch_numbering(struct session *session, const struct frame *frame)
+{
+    if (session->numbering != NUMBERING_AUTO)
+        return;
+    session->numbering = numbering_of_request(frame->opcode, frame->body);
+    if (session->numbering == NUMBERING_S2 && session->subscriber_count > 0)
+        log_write(
+            LOG_INFO, "session",
+            "%d: a consumer with opcode numbers of S1 or S2 cannot understand its deliveries: "
+            "it needs a listener with that `numbering`",
+            session->conn.watch.fd);
+}
+
 void framed_handlers_dispatch(struct session *session, const struct frame *frame)
 {
+    latch_numbering(session, frame);
     struct framed_request request = {
-        .handler = &framed_handlers[frame->opcode],
+        .handler = &framed_handlers[numbering_opcode(session->numbering, frame->opcode)],
         .session = session,
         .id = frame->request_id,
     };

@@ -1,6 +1,7 @@
 /*
  * framed_handlers - the requests of the framed dialect: one table says for each opcode how its body
- * becomes an operation and how the outcome becomes an answer (spec/fibp.md A8, A9; numbering S3).
+ * becomes an operation and how the outcome becomes an answer (spec/fibp.md A8, A9; in any
+ * numbering).
  */
 #ifndef FILAD_WORKER_FRAMED_HANDLERS_H
 #define FILAD_WORKER_FRAMED_HANDLERS_H

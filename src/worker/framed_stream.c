@@ -34,10 +34,11 @@ void framed_stream_error(struct session *session, uint32_t request_id, enum fibp
 
 void framed_stream_refuse_opcode(struct session *session, uint32_t request_id, uint8_t opcode)
 {
+    uint8_t meaning = numbering_opcode(session->numbering, opcode);
     char text[128];
 
-    if (opcode_is_accepted(opcode))
-        snprintf(text, sizeof(text), "operation not in this build: %s", opcode_name(opcode));
+    if (opcode_is_accepted(meaning))
+        snprintf(text, sizeof(text), "operation not in this build: %s", opcode_name(meaning));
     else
         snprintf(text, sizeof(text), "unknown or unsupported opcode: 0x%02x", opcode);
     framed_stream_error(session, request_id, FIBP_INVALID_FRAME, str_from_c(text));

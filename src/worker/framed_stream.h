@@ -16,7 +16,7 @@ extern const struct session_dialect framed_stream_open;
 void framed_stream_error(struct session *session, uint32_t request_id, enum fibp_status status,
                          struct str text);
 
-/* Error InvalidFrame about an opcode that no handler takes. */
+/* Error InvalidFrame about an opcode, as it came, that no handler takes. */
 void framed_stream_refuse_opcode(struct session *session, uint32_t request_id, uint8_t opcode);
 
 #endif

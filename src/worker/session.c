@@ -341,11 +341,25 @@ static void session_broken(struct conn *conn)
     session_close(session_of(conn), "the connection broke");
 }
 
-static void session_setup(struct session *session, struct sessions *sessions)
+static enum numbering session_numbering(const struct conf_listen *listen)
+{
+    static const enum numbering numberings[] = {
+        [CONF_NUMBERING_AUTO] = NUMBERING_AUTO,
+        [CONF_NUMBERING_S1] = NUMBERING_S1,
+        [CONF_NUMBERING_S2] = NUMBERING_S2,
+        [CONF_NUMBERING_S3] = NUMBERING_S3,
+    };
+
+    return numberings[listen->numbering];
+}
+
+static void session_setup(struct session *session, struct sessions *sessions,
+                          const struct conf_listen *listen)
 {
     session->magic = SESSION_MAGIC;
     session->state = SESSION_NEW;
     session->sessions = sessions;
+    session->numbering = session_numbering(listen);
     session->dialect = &framed_stream_sniffing;
     session->conn.readable = session_readable;
     session->conn.writable = session_writable;
@@ -375,7 +389,8 @@ static void session_log_peer(int fd)
     log_write(LOG_DEBUG, "session", "%d: connection from %s", fd, text);
 }
 
-void session_create(struct sessions *sessions, int fd, bool refuse)
+void session_create(struct sessions *sessions, int fd, const struct conf_listen *listen,
+                    bool refuse)
 {
     struct session *session = calloc(1, sizeof(*session));
     struct err err;
@@ -385,7 +400,7 @@ void session_create(struct sessions *sessions, int fd, bool refuse)
         close(fd);
         return;
     }
-    session_setup(session, sessions);
+    session_setup(session, sessions, listen);
     if (conn_open(&session->conn, sessions->loop, fd, &session->account, &err) < 0) {
         log_write(LOG_ERROR, "session", "%s", err.text);
         close(fd);

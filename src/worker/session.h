@@ -17,6 +17,7 @@
 #include "event/chunk.h"
 #include "event/conn.h"
 #include "event/loop.h"
+#include "fibp/numbering.h"
 #include "fibp/status.h"
 #include "worker/sessions.h"
 
@@ -65,13 +66,14 @@ struct session_skip;
 
 struct session {
     uint32_t magic;
-    uint8_t state; /* enum session_state */
-    bool paused;   /* not reading because of a limit */
-    bool full;     /* the limit is this session's */
-    bool eof;      /* the peer sends nothing more */
-    bool farewell; /* say it before closing */
-    bool pinged;   /* nothing arrived since our last Ping */
-    bool extra;    /* only here to be refused: not counted */
+    uint8_t state;            /* enum session_state */
+    bool paused;              /* not reading because of a limit */
+    bool full;                /* the limit is this session's */
+    bool eof;                 /* the peer sends nothing more */
+    bool farewell;            /* say it before closing */
+    bool pinged;              /* nothing arrived since our last Ping */
+    bool extra;               /* only here to be refused: not counted */
+    enum numbering numbering; /* framed: of the listener, or AUTO until a request tells */
     struct sessions *sessions;
     const struct session_dialect *dialect;
     struct list list;  /* in sessions->all */
@@ -97,8 +99,9 @@ struct session {
     uint32_t skip_count;
 };
 
-/* Takes the socket in any case. */
-void session_create(struct sessions *sessions, int fd, bool refuse);
+/* Takes the socket in any case. `listen`: the listener it came from, not kept. */
+void session_create(struct sessions *sessions, int fd, const struct conf_listen *listen,
+                    bool refuse);
 
 /* Appends to the chain of this tick; the answer comes back through request_back. */
 void session_submit(struct session *session, struct operation *operation);

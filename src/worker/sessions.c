@@ -226,17 +226,17 @@ void sessions_destroy(struct sessions *sessions)
     sessions_bury(sessions);
 }
 
-void sessions_add(struct sessions *sessions, int fd)
+void sessions_add(struct sessions *sessions, int fd, const struct conf_listen *listen)
 {
-    session_create(sessions, fd, false);
+    session_create(sessions, fd, listen, false);
 }
 
-void sessions_refuse(struct sessions *sessions, int fd)
+void sessions_refuse(struct sessions *sessions, int fd, const struct conf_listen *listen)
 {
     if (sessions->extras >= SESSIONS_REFUSED_MAX)
         close(fd);
     else
-        session_create(sessions, fd, true);
+        session_create(sessions, fd, listen, true);
 }
 
 void sessions_drain(struct sessions *sessions)

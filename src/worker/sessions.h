@@ -63,10 +63,10 @@ void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline
 /* Only when the threads of the pipeline are away: closes what is open and frees everything. */
 void sessions_destroy(struct sessions *sessions);
 
-/* Takes a connected non-blocking socket and serves it. */
-void sessions_add(struct sessions *sessions, int fd);
+/* Takes a connected non-blocking socket, which came from `listen`, and serves it. */
+void sessions_add(struct sessions *sessions, int fd, const struct conf_listen *listen);
 /* Takes it, and tells the client that there is no room for it. */
-void sessions_refuse(struct sessions *sessions, int fd);
+void sessions_refuse(struct sessions *sessions, int fd, const struct conf_listen *listen);
 
 /* Appends to the chain of this tick. */
 void sessions_submit(struct sessions *sessions, struct operation *operation);

@@ -44,6 +44,7 @@ static struct subscriber *subscriber_create(struct session *session, uint32_t re
         .window = &session->window,
     };
     subscriber->max_frame_size = (uint32_t)sessions->conf->fibp.max_frame_size;
+    subscriber->numbering = session->numbering;
     subscriber->unsubscribe =
         subscriber_operation(session, OPERATION_UNSUBSCRIBE, &subscriber->subscription, NULL);
     if (!subscriber->unsubscribe) {

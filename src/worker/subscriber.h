@@ -9,6 +9,7 @@
 
 #include "broker/operation.h"
 #include "core/list.h"
+#include "fibp/numbering.h"
 #include "worker/session.h"
 
 #define SUBSCRIBERS_MAX 1000u /* of one session, ending ones included */
@@ -18,6 +19,7 @@ struct subscriber {
     struct list list;                 /* in session->subscribers */
     struct operation *unsubscribe; /* made beforehand, so that ending cannot fail; NULL once sent */
     uint32_t max_frame_size;       /* of the peer; constant, read by the encoder */
+    enum numbering numbering;      /* of ConsumeOk and deliveries; constant, as above */
     bool registered;               /* the pipeline has accepted it */
     uint8_t queue[];               /* name */
 };

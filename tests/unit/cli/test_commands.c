@@ -303,8 +303,8 @@ static void answer_settle(struct server *server, uint8_t opcode, uint32_t items)
         SERVER_EXPECT(server, wire_u32(&reader, "count", &count) && count > 0);
         if (server->failure[0])
             return;
-        size_t start =
-            framed_ack_result_begin(&server->out, opcode_find(opcode)->result, id, count);
+        size_t start = framed_ack_result_begin(&server->out, NUMBERING_S3,
+                                               opcode_find(opcode)->result, id, count);
         for (uint32_t i = 0; i < count; i++)
             framed_ack_result_add(&server->out, FIBP_OK);
         SERVER_EXPECT(server, frame_end(&server->out, start, FRAME_LENGTH_MAX) == 0);
@@ -383,7 +383,7 @@ static void script_settle(struct server *server)
     struct frame frame;
     server_welcome(server);
     uint32_t id = server_expect(server, &frame, OPCODE_ACK);
-    size_t start = framed_ack_result_begin(&server->out, OPCODE_ACK_RESULT, id, 2);
+    size_t start = framed_ack_result_begin(&server->out, NUMBERING_S3, OPCODE_ACK_RESULT, id, 2);
     framed_ack_result_add(&server->out, FIBP_OK);
     framed_ack_result_add(&server->out, FIBP_MESSAGE_NOT_FOUND);
     SERVER_EXPECT(server, frame_end(&server->out, start, FRAME_LENGTH_MAX) == 0);

@@ -191,7 +191,7 @@ static inline void server_deliver(struct server *server, uint32_t request_id, ui
     wire_put_map(&record, headers, 2);
     wire_put_bytes(&record, str_from_c(payload));
     struct str keys[] = {STR("throttle")};
-    size_t start = framed_delivery_begin(&server->out, request_id);
+    size_t start = framed_delivery_begin(&server->out, NUMBERING_S3, request_id);
     for (uint8_t i = 0; i < count; i++) {
         struct framed_delivery_item item = {
             .id = server_id((uint8_t)(first + i)),
@@ -221,7 +221,7 @@ static inline uint32_t server_accept_limited(struct server *server, uint32_t lim
     uint32_t request_id = server_expect(server, &frame, OPCODE_CONSUME);
     wire_reader_init(&reader, frame.body);
     SERVER_EXPECT(server, framed_consume(&reader, &request) && request.limit == limit);
-    SERVER_EXPECT(server, framed_consume_ok(&server->out, request_id, &id) == 0);
+    SERVER_EXPECT(server, framed_consume_ok(&server->out, NUMBERING_S3, request_id, &id) == 0);
     server_flush(server);
     return request_id;
 }

@@ -100,7 +100,7 @@ static void script_first_frame_only(struct server *server)
     server_welcome(server);
     uint32_t id = server_expect(server, &frame, OPCODE_ACK);
     server_expect(server, &frame, OPCODE_ACK);
-    size_t start = framed_ack_result_begin(&server->out, OPCODE_ACK_RESULT, id, 1000);
+    size_t start = framed_ack_result_begin(&server->out, NUMBERING_S3, OPCODE_ACK_RESULT, id, 1000);
     for (int i = 0; i < 1000; i++)
         framed_ack_result_add(&server->out, FIBP_OK);
     SERVER_EXPECT(server, frame_end(&server->out, start, FRAME_LENGTH_MAX) == 0);
@@ -144,7 +144,7 @@ static void script_nack(struct server *server)
                               str_equal(item.queue, STR("orders")) &&
                               str_equal(item.message_id, STR("some id")) &&
                               str_equal(item.error, STR("boom")));
-    size_t start = framed_ack_result_begin(&server->out, OPCODE_NACK_RESULT, id, 1);
+    size_t start = framed_ack_result_begin(&server->out, NUMBERING_S3, OPCODE_NACK_RESULT, id, 1);
     framed_ack_result_add(&server->out, FIBP_OK);
     SERVER_EXPECT(server, frame_end(&server->out, start, FRAME_LENGTH_MAX) == 0);
     server_flush(server);

@@ -14,7 +14,7 @@ static void script_delivery_first(struct server *server)
     uint32_t consumer = server_accept_consume(server);
     uint32_t id = server_expect(server, &frame, OPCODE_ACK);
     server_deliver(server, consumer, 1, 2, "early", FRAME_LENGTH_MAX);
-    size_t start = framed_ack_result_begin(&server->out, OPCODE_ACK_RESULT, id, 1);
+    size_t start = framed_ack_result_begin(&server->out, NUMBERING_S3, OPCODE_ACK_RESULT, id, 1);
     framed_ack_result_add(&server->out, FIBP_MESSAGE_NOT_FOUND);
     SERVER_EXPECT(server, frame_end(&server->out, start, FRAME_LENGTH_MAX) == 0);
     server_flush(server);
@@ -255,7 +255,7 @@ static void script_bad_delivery(struct server *server)
     server_welcome(server);
     uint32_t consumer = server_accept_consume(server);
     server_deliver(server, consumer, 1, 1, "good", FRAME_LENGTH_MAX);
-    size_t start = framed_delivery_begin(&server->out, consumer);
+    size_t start = framed_delivery_begin(&server->out, NUMBERING_S3, consumer);
     SERVER_EXPECT(server, framed_delivery_end(&server->out, start, 5, FRAME_LENGTH_MAX) == 0);
     server_flush(server);
     server_expect_end(server);

@@ -238,7 +238,7 @@ static void test_delivery_add_fails(void **state)
 
     static uint8_t long_key[WIRE_STR_MAX + 1];
     buf_init(&buf, 300);
-    size_t start = framed_delivery_begin(&buf, 1);
+    size_t start = framed_delivery_begin(&buf, NUMBERING_S3, 1);
     assert_int_equal(framed_delivery_add(&buf, &item), 0);
     size_t size = buf.size;
     assert_int_equal(size - start - FRAME_OVERHEAD - 4, framed_delivery_item_size(&item));

@@ -33,6 +33,7 @@ struct harness {
     struct loop_hook stop_hook;
     struct loop_timer nudge;
     struct conf conf;
+    struct conf_listen listen;
     struct sessions sessions;
     int client; /* our end of the connection; -1 once closed */
     struct buf received;
@@ -298,7 +299,7 @@ static inline void harness_connect(void)
     harness->client = fds[0];
     harness->eof = false;
     buf_clear(&harness->received);
-    sessions_add(&harness->sessions, fds[1]);
+    sessions_add(&harness->sessions, fds[1], &harness->listen);
 }
 
 static inline int harness_setup(void **state)

@@ -778,7 +778,7 @@ static void test_refused_connection(void **state)
     HARNESS_UNTIL(harness->sessions.count == 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
     harness->client = fds[0];
-    sessions_refuse(&harness->sessions, fds[1]);
+    sessions_refuse(&harness->sessions, fds[1], &harness->listen);
     assert_int_equal(harness->sessions.count, 0);
     harness_expect_error(0, FIBP_CHANNEL_FULL);
     harness_expect_close();
