@@ -82,14 +82,19 @@ int broker_write_conf(struct broker *broker, const char *extra, struct err *err)
     if (geteuid() == 0)
         fputs("user: nobody\ngroup: nogroup\n", file);
     fprintf(file,
+            "listen:\n"
+            "  - address: %s\n"
+            "  - address: %s\n",
+            broker->unix_address, broker->tcp_address);
+    if (options->numbering)
+        fprintf(file, "  - {address: \"%s\", numbering: %s}\n", broker->numbered_address,
+                options->numbering);
+    fprintf(file,
             "worker_processes: %u\n"
             "daemon: false\n"
             "pid_file: %s\n"
             "error_log: {path: %s, level: info}\n"
             "worker_shutdown_timeout: 5s\n"
-            "listen:\n"
-            "  - address: %s\n"
-            "  - address: %s\n"
             "store:\n"
             "  path: %s\n"
             "  regions: %s\n"
@@ -99,9 +104,8 @@ int broker_write_conf(struct broker *broker, const char *extra, struct err *err)
             "shared_memory: %s\n"
             "header_key: {fairness: tenant, weight: weight}\n"
             "%s%s",
-            options->workers ? options->workers : 2, broker->pid_file, broker->log,
-            broker->unix_address, broker->tcp_address, broker->store, broker->regions,
-            options->cache_size ? options->cache_size : "32m",
+            options->workers ? options->workers : 2, broker->pid_file, broker->log, broker->store,
+            broker->regions, options->cache_size ? options->cache_size : "32m",
             options->reserve ? options->reserve : "16m", options->store ? options->store : "",
             options->shared_memory ? options->shared_memory : "256m",
             options->extra ? options->extra : "", extra ? extra : "");
@@ -164,6 +168,7 @@ int broker_init(struct broker *broker, const struct broker_options *options, str
     if (port < 0)
         return -1;
     path_in(broker->unix_address, "unix:%s/socket", broker->directory);
+    path_in(broker->numbered_address, "unix:%s/numbered", broker->directory);
     snprintf(broker->tcp_address, sizeof broker->tcp_address, "127.0.0.1:%d", port);
     if (map_control(broker, err) != 0)
         return -1;

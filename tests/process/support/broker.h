@@ -40,6 +40,7 @@ struct broker_options {
     const char *reserve;       /* store.reserve; NULL: 16m */
     const char *cache_size;    /* store.cache_size; NULL: 32m */
     const char *shared_memory; /* NULL: 256m */
+    const char *numbering;     /* of one listener more, at numbered_address; NULL: none */
 };
 
 struct broker {
@@ -52,6 +53,7 @@ struct broker {
     char control[BROKER_PATH_SIZE]; /* the file behind `shim` */
     struct shim_control *shim;      /* what the preloaded shim does and did */
     char unix_address[BROKER_PATH_SIZE], tcp_address[64];
+    char numbered_address[BROKER_PATH_SIZE];
     pid_t pid;     /* the master; 0: none was started or its end was met */
     pid_t session; /* of the processes of the last start */
     int status;    /* of the last master, as waitpid tells it */

@@ -168,8 +168,11 @@ int peer_read_bytes(struct peer *peer, unsigned timeout_ms, void *bytes, size_t 
 {
     struct err err;
     uint64_t end_ns = time_monotonic_ns() + timeout_ms * 1000000ull;
-    while (peer->input.size < size && !peer->ended && fill(peer, &err) >= 0) {
+    while (peer->input.size < size && !peer->ended) {
+        int status = fill(peer, &err);
         uint64_t now = time_monotonic_ns();
+        if (status != 0)
+            continue;
         if (now >= end_ns)
             return -1;
         struct pollfd poll_for = {peer->fd, POLLIN, 0};
