@@ -222,6 +222,30 @@ static void test_javascript_streams(void **state)
     f->passed = true;
 }
 
+/* Large requests: whole, as all but Go send them, and in pieces of the size that it is given. */
+static void large_requests(struct foreign *client, const size_t (*sizes)[2], size_t count)
+{
+    struct foreign_message message;
+    assert_int_equal(foreign_create_queue(client, "large"), 0);
+    assert_int_equal(foreign_consume(client, "large"), 0);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(foreign_enqueue_large(client, "large", sizes[i][0], sizes[i][1]), 0);
+        foreign_receive(client, &message);
+        assert_int_equal(message.size, sizes[i][0]);
+        assert_int_equal(foreign_ack(client, "large", message.id), 0);
+    }
+}
+
+static void test_large_requests_of_java(void **state)
+{
+    static const size_t sizes[][2] = {{1000, 0}, {100000, 0}, {8 << 20, 0}};
+    struct fixture *f = *state;
+    struct foreign *java = foreign_open(&foreign_java, f->broker.tcp_address);
+    large_requests(java, sizes, 3);
+    foreign_close(java);
+    f->passed = true;
+}
+
 static void send_raw(struct foreign *client, const uint8_t *bytes, size_t size)
 {
     struct err err;
@@ -383,6 +407,7 @@ int main(void)
         WITH(fixture_setup, test_rust_command_line),
         WITH(fixture_setup, test_rust_consumes_again),
         WITH(fixture_setup, test_javascript_streams),
+        WITH(fixture_setup, test_large_requests_of_java),
         WITH(setup_short_keepalive, test_javascript_pings),
         WITH(setup_short_keepalive, test_go_answers_pings),
         WITH(fixture_setup, test_go_produces_on_the_default_listener),

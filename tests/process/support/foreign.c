@@ -158,15 +158,15 @@ static uint64_t get_number(struct reader *reader, unsigned size)
     return number;
 }
 
-static void get_text(struct reader *reader, unsigned length_size, char *text, size_t room)
+/* A length and so many bytes, cut to the room. The length. */
+static size_t get_text(struct reader *reader, unsigned length_size, char *text, size_t room)
 {
     size_t size = get_number(reader, length_size);
     const uint8_t *bytes = get(reader, size);
     size_t shown = size < room - 1 ? size : room - 1;
-    if (room) {
-        memcpy(text, bytes, shown);
-        text[shown] = '\0';
-    }
+    memcpy(text, bytes, shown);
+    text[shown] = '\0';
+    return size;
 }
 
 static struct reader reader_of(const struct foreign *client, const struct peer_frame *frame)
@@ -200,7 +200,7 @@ static void take_message(struct foreign *client, struct reader *reader, uint32_t
         if (strcmp(key, "tenant") == 0)
             memcpy(message->tenant, value, sizeof value);
     }
-    get_text(reader, 4, message->payload, sizeof message->payload);
+    message->size = get_text(reader, 4, message->payload, sizeof message->payload);
     get_text(reader, 2, key, sizeof key); /* fairness key */
     get(reader, 4);                       /* weight */
     for (uint64_t keys = get_number(reader, 2); keys > 0; keys--)

@@ -40,6 +40,7 @@ struct foreign_message {
     uint32_t stream; /* id of the Delivery */
     char id[FOREIGN_ID_SIZE];
     char queue[64], payload[64], tenant[64];
+    size_t size; /* of the payload, of which only the beginning is kept */
     uint32_t attempt;
 };
 
