@@ -123,7 +123,8 @@ static void test_unknown_opcodes(void **state)
 {
     struct fixture *f = *state;
     struct peer *peer = fixture_peer(f);
-    static const uint8_t opcodes[] = {0x99, 0x40, OPCODE_DELIVERY, OPCODE_ENQUEUE_RESULT};
+    /* Not the Delivery, which is a CancelConsume of other numberings. */
+    static const uint8_t opcodes[] = {0x99, 0x40, OPCODE_CONSUME_OK, OPCODE_ENQUEUE_RESULT};
     for (size_t i = 0; i < sizeof opcodes; i++) {
         send_frame(f, peer, opcodes[i], 0, 100 + (uint32_t)i, NULL, 0);
         expect_error(f, peer, 100 + (uint32_t)i, FIBP_INVALID_FRAME);
