@@ -99,7 +99,11 @@ static int test_conf(const struct options *options)
     if (conf && load_check(conf, &errors) == 0)
         status = EXIT_SUCCESS;
     load_report(&errors, options->quiet);
-    if (status == EXIT_SUCCESS && !options->quiet)
+    if (status == EXIT_SUCCESS && !options->quiet && conf->missing)
+        fprintf(stderr,
+                "there is no configuration file %s, defaults are used: test is successful\n",
+                conf->file);
+    else if (status == EXIT_SUCCESS && !options->quiet)
         fprintf(stderr, "configuration file %s test is successful\n", conf->file);
     if (status == EXIT_SUCCESS && options->action == OPTIONS_DUMP) {
         conf_dump(conf, &text);

@@ -1,7 +1,12 @@
 #include "conf/options.h"
 
+#include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "os/io.h"
 
 const struct options_row options_table[] = {
     {'c', "FILE", "configuration file"},
@@ -131,6 +136,29 @@ int options_parse(struct options *options, int argc, char **argv, struct err *er
     if (optind < argc)
         return err_set(err, 0, "unexpected argument `%.80s`", argv[optind]);
     return set_signal(options, err);
+}
+
+static int make_absolute(const char **path, char absolute[PATH_MAX], struct err *err)
+{
+    char directory[PATH_MAX];
+
+    if (*path == NULL || (*path)[0] == '/')
+        return 0;
+    if (getcwd(directory, sizeof(directory)) == NULL)
+        return err_set_errno(err, errno, "the working directory");
+    if (io_path_join(absolute, PATH_MAX, directory, *path, err) != 0)
+        return -1;
+    *path = absolute;
+    return 0;
+}
+
+int options_make_absolute(struct options *options, struct err *err)
+{
+    static char conf_file[PATH_MAX], prefix[PATH_MAX];
+
+    if (make_absolute(&options->conf_file, conf_file, err) != 0)
+        return -1;
+    return make_absolute(&options->prefix, prefix, err);
 }
 
 void options_usage(struct buf *out)

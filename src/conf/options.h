@@ -52,6 +52,11 @@ extern const struct options_row options_table[];
 int options_parse(struct options *options, int argc, char **argv, struct err *err)
     __attribute__((warn_unused_result));
 
+/* Makes the paths of -c and -p absolute, for a process that leaves its working directory. The new
+ * ones are in static memory: once in a process. -1 when one is too long. */
+int options_make_absolute(struct options *options, struct err *err)
+    __attribute__((warn_unused_result));
+
 /* Appends the usage text. */
 void options_usage(struct buf *out);
 

@@ -86,10 +86,12 @@ void master_check_started(struct master *master)
         recovery_state(master->recovery) != RECOVERY_OPEN || !workers_all_ready(master))
         return;
     master->started = true;
+    /* A service manager hears of the pid before the process that it started ends. */
+    if ((master->daemon >= 0 && notify_main_pid(getpid(), &err) < 0) || notify_ready(&err) < 0 ||
+        notify_status(&err, "serving with %d workers", master->conf->worker_processes) < 0)
+        log_write(LOG_WARN, "master", "%s", err.text);
     daemon_ready(master->daemon, to_stderr);
     master->daemon = -1;
-    if (notify_ready(&err) < 0)
-        log_write(LOG_WARN, "master", "%s", err.text);
     log_write(LOG_NOTICE, "master", "filad %s serves with %d workers", FILAD_VERSION,
               master->conf->worker_processes);
 }
@@ -183,8 +185,9 @@ static int master_serve(struct master *master, struct err *err)
 {
     if (setup_all(master, err) < 0 || signals_start(master, err) < 0)
         return -1;
-    log_write(LOG_NOTICE, "master", "filad %s starts with %s, region files in %s", FILAD_VERSION,
-              master->conf->file, master->regions);
+    log_write(LOG_NOTICE, "master", "filad %s starts with %s%s, region files in %s", FILAD_VERSION,
+              master->conf->missing ? "defaults, there is no " : "", master->conf->file,
+              master->regions);
     master->respawn_timer.expired = respawn_time;
     heartbeat_start(master);
     recovery_event(master->recovery, RECOVERY_EVENT_START, 0, 0, loop_now_ms(master->loop));
@@ -221,13 +224,15 @@ static struct conf *master_load(const struct options *options)
     return conf;
 }
 
-static int master_detach(struct master *master)
+/* `options` is read again by a reload, in another working directory. */
+static int master_detach(struct master *master, struct options *options)
 {
     struct err err;
 
     if (!master->conf->daemon)
         return 0;
-    master->daemon = daemon_detach(&err);
+    if (options_make_absolute(options, &err) == 0)
+        master->daemon = daemon_detach(&err);
     if (master->daemon < 0)
         fprintf(stderr, "filad: %s\n", err.text);
     return master->daemon < 0 ? -1 : 0;
@@ -264,19 +269,20 @@ static int master_live(struct master *master)
     return status;
 }
 
-int master_run(const struct options *options)
+int master_run(const struct options *given)
 {
     struct master *master = calloc(1, sizeof *master);
+    struct options options = *given;
     int status = EXIT_FAILURE;
 
     if (!master) {
         fputs("filad: out of memory\n", stderr);
         return EXIT_FAILURE;
     }
-    master->options = options;
+    master->options = &options;
     master->daemon = master->pid_file = master->lock = master->signals.fd = -1;
-    master->conf = master_load(options);
-    if (master->conf && master_detach(master) == 0)
+    master->conf = master_load(&options);
+    if (master->conf && master_detach(master, &options) == 0)
         status = master_live(master);
     else
         conf_free(master->conf);

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -79,11 +78,7 @@ static uint64_t tell_time_ms(const struct conf *conf, enum options_signal signal
 /* The master has its pid file locked as long as it lives. */
 static bool master_alive(const struct tell *tell)
 {
-    if (flock(tell->pid_file, LOCK_SH | LOCK_NB) == 0) {
-        flock(tell->pid_file, LOCK_UN);
-        return false;
-    }
-    return true;
+    return daemon_pid_held(tell->pid_file);
 }
 
 static int find_master(struct tell *tell)

@@ -2,8 +2,10 @@
 
 #include "os/daemon.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +53,25 @@ static _Noreturn void launcher_wait(int fd)
     _exit(EXIT_FAILURE);
 }
 
+/* What the caller had open, but for `keep`, is no business of a process that outlives it. */
+static void close_inherited(int keep)
+{
+    const int first = STDERR_FILENO + 1;
+    if ((keep == first || close_range((unsigned)first, (unsigned)keep - 1, 0) == 0) &&
+        close_range((unsigned)keep + 1, UINT_MAX, 0) == 0)
+        return;
+    /* A kernel before 5.9. */
+    DIR *directory = opendir("/proc/self/fd");
+    if (!directory)
+        return;
+    for (struct dirent *entry = readdir(directory); entry; entry = readdir(directory)) {
+        int fd = atoi(entry->d_name);
+        if (fd >= first && fd != keep && fd != dirfd(directory))
+            close(fd);
+    }
+    closedir(directory);
+}
+
 static void stdio_to_null(int first, int last)
 {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -92,7 +113,11 @@ int daemon_detach(struct err *err)
     }
     if (pid > 0)
         _exit(EXIT_SUCCESS);
+    close_inherited(fds[1]);
     stdio_to_null(STDIN_FILENO, STDOUT_FILENO);
+    if (chdir("/") != 0) {
+        /* It stays where it is, and keeps that file system in use. */
+    }
     return fds[1];
 }
 
@@ -161,6 +186,19 @@ static bool same_file(int fd, const char *path)
            open_one.st_dev == named_one.st_dev && open_one.st_ino == named_one.st_ino;
 }
 
+/* A lock of the open file description: as flock, and others can ask for it without taking it. */
+static int pid_lock(int fd)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+bool daemon_pid_held(int fd)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
 int daemon_pid_open(const char *path, struct err *err)
 {
     for (;;) {
@@ -168,9 +206,10 @@ int daemon_pid_open(const char *path, struct err *err)
         if (fd < 0)
             return err_set_errno(err, errno, "open pid file %s", path);
         int result = 0;
-        if (flock(fd, LOCK_EX | LOCK_NB) != 0)
-            result = errno == EWOULDBLOCK ? refused_by_owner(fd, "pid file", path, err)
-                                          : err_set_errno(err, errno, "lock pid file %s", path);
+        if (pid_lock(fd) != 0)
+            result = errno == EAGAIN || errno == EACCES
+                         ? refused_by_owner(fd, "pid file", path, err)
+                         : err_set_errno(err, errno, "lock pid file %s", path);
         else if (!same_file(fd, path))
             result = 1; /* its owner removed it between our open and our lock */
         else

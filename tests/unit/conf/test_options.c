@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include <unistd.h>
+
 #include "conf/options.h"
 
 #define ARGUMENTS_MAX 16
@@ -149,12 +151,41 @@ static void test_usage_shows_every_option(void **state)
     buf_free(&out);
 }
 
+static void test_paths_become_absolute(void **state)
+{
+    (void)state;
+    struct options options = {.conf_file = "dir/filad.yaml", .prefix = "/opt"};
+    struct err err;
+    char directory[4096], expected[4200];
+    assert_non_null(getcwd(directory, sizeof(directory)));
+    (void)snprintf(expected, sizeof(expected), "%s/dir/filad.yaml", directory);
+    assert_int_equal(options_make_absolute(&options, &err), 0);
+    assert_string_equal(options.conf_file, expected);
+    assert_string_equal(options.prefix, "/opt");
+
+    options = (struct options){.prefix = "here"};
+    (void)snprintf(expected, sizeof(expected), "%s/here", directory);
+    assert_int_equal(options_make_absolute(&options, &err), 0);
+    assert_null(options.conf_file);
+    assert_string_equal(options.prefix, expected);
+
+    char longest[4097];
+    memset(longest, 'x', sizeof(longest) - 1);
+    longest[sizeof(longest) - 1] = 0;
+    options = (struct options){.conf_file = longest};
+    assert_int_equal(options_make_absolute(&options, &err), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing),  cmocka_unit_test(test_arguments),
-        cmocka_unit_test(test_actions),  cmocka_unit_test(test_signals),
-        cmocka_unit_test(test_mistakes), cmocka_unit_test(test_usage_shows_every_option),
+        cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_actions),
+        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_usage_shows_every_option),
+        cmocka_unit_test(test_paths_become_absolute),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

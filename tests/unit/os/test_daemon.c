@@ -11,9 +11,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
@@ -25,9 +28,11 @@
 /* What the process in the background does. */
 enum ending { SAYS_READY_AND_STAYS, SAYS_FAILED, DIES };
 
+/* In memory that both share: a pipe to the test would not survive. */
 struct note {
     pid_t pid;
-    bool leader, same_dir, stdin_null, stderr_null;
+    bool leader, in_root, stdin_null, stderr_null, inherited;
+    atomic_bool written;
 };
 
 static bool is_null_device(int fd)
@@ -36,21 +41,21 @@ static bool is_null_device(int fd)
     return fstat(fd, &st) == 0 && stat("/dev/null", &null) == 0 && st.st_rdev == null.st_rdev;
 }
 
-/* In the background; `tell` is a pipe to the test. */
-static _Noreturn void background(enum ending ending, int ready, int tell, const char *dir)
+/* In the background; `given` was open when it detached. */
+static _Noreturn void background(enum ending ending, int ready, int given, struct note *note)
 {
     char now[PATH_MAX];
-    struct note note = {.pid = getpid(),
-                        .leader = getsid(0) == getpid(),
-                        .same_dir = getcwd(now, sizeof(now)) && strcmp(now, dir) == 0,
-                        .stdin_null = is_null_device(0) && is_null_device(1)};
+    note->pid = getpid();
+    note->leader = getsid(0) == getpid();
+    note->in_root = getcwd(now, sizeof(now)) && strcmp(now, "/") == 0;
+    note->stdin_null = is_null_device(0) && is_null_device(1);
+    note->inherited = given != ready && fcntl(given, F_GETFD) >= 0;
     if (ending == SAYS_FAILED)
         daemon_failed(ready, "open store: no room");
     if (ending == SAYS_READY_AND_STAYS)
         daemon_ready(ready, false);
-    note.stderr_null = is_null_device(2);
-    if (write(tell, &note, sizeof(note)) != sizeof(note))
-        _exit(1);
+    note->stderr_null = is_null_device(2);
+    atomic_store(&note->written, true);
     if (ending == SAYS_READY_AND_STAYS)
         for (;;)
             pause();
@@ -60,36 +65,35 @@ static _Noreturn void background(enum ending ending, int ready, int tell, const 
 /* Detaches in a child process; returns the exit status that the child's starter sees. */
 static int launch(enum ending ending, struct note *note, char *said, size_t said_size)
 {
-    int tell[2], errors[2];
-    char dir[PATH_MAX];
-    assert_int_equal(pipe(tell), 0);
+    int errors[2];
+    struct note *shared =
+        mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(shared, MAP_FAILED);
     assert_int_equal(pipe(errors), 0);
-    assert_non_null(getcwd(dir, sizeof(dir)));
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
         struct err err;
         dup2(errors[1], 2);
-        close(errors[0]);
-        close(errors[1]);
         int ready = daemon_detach(&err);
         if (ready < 0)
             _exit(99);
-        background(ending, ready, tell[1], dir);
+        background(ending, ready, errors[1], shared);
     }
-    close(tell[1]);
     close(errors[1]);
     int status;
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status));
-    assert_int_equal(read(tell[0], note, sizeof(*note)), sizeof(*note));
     /* Ends although the daemon lives on: it let go of standard error. */
     ssize_t size = 0, got;
     while ((got = read(errors[0], said + size, said_size - 1 - (size_t)size)) > 0)
         size += got;
     said[size] = '\0';
-    close(tell[0]);
     close(errors[0]);
+    while (!atomic_load(&shared->written))
+        sched_yield();
+    *note = *shared;
+    munmap(shared, sizeof(*shared));
     return WEXITSTATUS(status);
 }
 
@@ -103,7 +107,8 @@ static void test_ready(void **state)
     assert_string_equal(said, "");
     assert_int_equal(kill(note.pid, 0), 0);
     assert_false(note.leader);
-    assert_true(note.same_dir);
+    assert_true(note.in_root);
+    assert_false(note.inherited);
     assert_true(note.stdin_null);
     assert_true(note.stderr_null);
     assert_int_equal(kill(note.pid, SIGKILL), 0);
@@ -167,6 +172,29 @@ static void test_pid_file(void **state)
     assert_string_equal(err.text, expected);
     daemon_pid_remove(fd, path);
     assert_int_equal(access(path, F_OK), -1);
+}
+
+static void test_asking_for_a_pid_file_takes_nothing(void **state)
+{
+    struct err err;
+    const char *path = scratch_path(*state, "pid");
+    FILE *file = fopen(path, "w");
+    fclose(file);
+    int asking = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(asking >= 0);
+    assert_false(daemon_pid_held(asking));
+    int fd = daemon_pid_open(path, &err); /* while `asking` is open */
+    assert_true(fd >= 0);
+    assert_true(daemon_pid_held(asking));
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(daemon_pid_held(asking) ? 0 : 1);
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    daemon_pid_remove(fd, path);
+    assert_false(daemon_pid_held(asking));
+    close(asking);
 }
 
 static void test_stale_pid_file_is_taken_over(void **state)
@@ -281,6 +309,7 @@ int main(void)
         cmocka_unit_test(test_dies_without_a_word),
         WITH_SCRATCH(test_foreground),
         WITH_SCRATCH(test_pid_file),
+        WITH_SCRATCH(test_asking_for_a_pid_file_takes_nothing),
         WITH_SCRATCH(test_stale_pid_file_is_taken_over),
         WITH_SCRATCH(test_another_pid_file_is_not_removed),
         WITH_SCRATCH(test_nonsense_in_a_pid_file),

@@ -8,42 +8,12 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "os/notify.h"
 #include "os/time.h"
 
+#include "unit/os/manager.h"
 #include "unit/os/scratch.h"
-
-struct manager {
-    int fd;
-    char got[600];
-};
-
-/* A socket as the service manager makes it; a leading '@' stands for an abstract name. */
-static void manager_open(struct manager *manager, const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    size_t size = strlen(path);
-    assert_true(size < sizeof(address.sun_path));
-    memcpy(address.sun_path, path, size);
-    if (path[0] == '@')
-        address.sun_path[0] = '\0';
-    manager->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    assert_int_equal(bind(manager->fd, (struct sockaddr *)&address,
-                          (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size)),
-                     0);
-    assert_int_equal(setenv("NOTIFY_SOCKET", path, 1), 0);
-}
-
-static const char *manager_receive(struct manager *manager)
-{
-    ssize_t size = recv(manager->fd, manager->got, sizeof(manager->got) - 1, 0);
-    assert_true(size > 0);
-    manager->got[size] = '\0';
-    return manager->got;
-}
 
 static int notify_teardown(void **state)
 {
@@ -57,21 +27,21 @@ static void test_messages(void **state)
     struct err err;
     manager_open(&manager, scratch_path(*state, "notify"));
     assert_int_equal(notify_ready(&err), 0);
-    assert_string_equal(manager_receive(&manager), "READY=1");
+    assert_string_equal(manager_receive(&manager, 0), "READY=1");
     assert_int_equal(notify_stopping(&err), 0);
-    assert_string_equal(manager_receive(&manager), "STOPPING=1");
+    assert_string_equal(manager_receive(&manager, 0), "STOPPING=1");
     assert_int_equal(notify_main_pid(4711, &err), 0);
-    assert_string_equal(manager_receive(&manager), "MAINPID=4711");
+    assert_string_equal(manager_receive(&manager, 0), "MAINPID=4711");
     assert_int_equal(notify_status(&err, "%d workers\nREADY=1", 2), 0);
-    assert_string_equal(manager_receive(&manager), "STATUS=2 workers READY=1");
+    assert_string_equal(manager_receive(&manager, 0), "STATUS=2 workers READY=1");
     assert_int_equal(notify_status(&err, "%2000d", 2), 0);
-    assert_int_equal(strlen(manager_receive(&manager)), 511);
+    assert_int_equal(strlen(manager_receive(&manager, 0)), 511);
 
     uint64_t before = time_monotonic_ns() / 1000;
     assert_int_equal(notify_reloading(&err), 0);
     unsigned long long stamp;
-    assert_int_equal(sscanf(manager_receive(&manager), "RELOADING=1\nMONOTONIC_USEC=%llu", &stamp),
-                     1);
+    assert_int_equal(
+        sscanf(manager_receive(&manager, 0), "RELOADING=1\nMONOTONIC_USEC=%llu", &stamp), 1);
     assert_in_range(stamp, before, before + 60000000);
     close(manager.fd);
     assert_int_equal(notify_ready(&err), -1);
@@ -87,7 +57,7 @@ static void test_abstract_socket(void **state)
     snprintf(name, sizeof(name), "@filad-test-%d", getpid());
     manager_open(&manager, name);
     assert_int_equal(notify_ready(&err), 0);
-    assert_string_equal(manager_receive(&manager), "READY=1");
+    assert_string_equal(manager_receive(&manager, 0), "READY=1");
     close(manager.fd);
 }
 
