@@ -1,64 +1,84 @@
-# bash completion for fila(1)
+# Completion of fila(1) for bash.
 
-_fila() {
-    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
-    local global='--addr --json --help --version'
-    local -a words=()
-    local addr='' queues i word
+# The words before the cursor as they were typed: readline splits them at ':' and '=' too.
+_fila_words()
+{
+    local word glue=''
+
+    typed=()
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        if [[ $word == [:=] && ${#typed[@]} -gt 0 ]]; then
+            typed[-1]+=$word glue=yes
+        elif [[ $glue ]]; then
+            typed[-1]+=$word glue=''
+        else
+            typed+=("$word")
+        fi
+    done
+}
+
+# The options of a command, those of every command apart.
+_fila_options()
+{
+    case $1 in
+        'queue create') echo --on-enqueue --on-failure --visibility-timeout ;;
+        enqueue) echo -H --header --lines ;;
+        consume) echo -n --count --no-ack --nack --timeout ;;
+        nack) echo --error ;;
+    esac
+}
+
+# Names of queues, when there is a broker to ask.
+_fila_queues()
+{
+    "${COMP_WORDS[0]}" ${address:+--addr "$address"} queue list 2>/dev/null |
+        awk 'NR > 1 && NF >= 4 { print $1 }'
+}
+
+_fila()
+{
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+    local takes='--addr|--on-enqueue|--on-failure|--visibility-timeout|--header|-H|--count|-n'
+    takes+='|--nack|--timeout|--error'
+    local -a typed words=()
+    local address='' command word i offer=''
+
     COMPREPLY=()
-
-    # The words in front of the cursor that are neither options nor their values.
-    for ((i = 1; i < COMP_CWORD; i++)); do
-        word=${COMP_WORDS[i]}
+    _fila_words
+    # The words that are neither options nor their values.
+    for ((i = 0; i < ${#typed[@]}; i++)); do
+        word=${typed[i]}
         case $word in
-            --addr)
-                addr=${COMP_WORDS[i+1]}
-                ((i++))
-                ;;
-            --on-enqueue | --on-failure | --visibility-timeout | --header | -H | --count | -n | \
-                --nack | --timeout | --error)
-                ((i++))
-                ;;
-            -*) ;;
+            --addr=*) address=${word#*=} ;;
+            --addr) address=${typed[i + 1]} ;;&
+            -?*) [[ $word =~ ^($takes)$ ]] && ((i++)) ;;
             *) words+=("$word") ;;
         esac
     done
+    command=${words[0]}
+    [[ $command == queue ]] && command+=" ${words[1]}"
 
-    case $prev in
+    case $previous in
         --on-enqueue | --on-failure)
             # A script's source cannot be guessed, a file's name can.
-            if [[ $cur == @* ]]; then
-                mapfile -t COMPREPLY < <(compgen -P @ -f -- "${cur#@}")
-            fi
-            return
-            ;;
-        --addr | --visibility-timeout | --header | -H | --count | -n | --nack | --timeout | --error)
+            [[ $current == @* ]] && mapfile -t COMPREPLY < <(compgen -P @ -f -- "${current#@}")
             return
             ;;
     esac
+    [[ $previous =~ ^($takes|[:=])$ ]] && return
 
-    if [[ $cur == -* ]]; then
-        local options=$global
-        case "${words[*]:0:2}" in
-            'queue create'*) options+=' --on-enqueue --on-failure --visibility-timeout' ;;
-            enqueue*) options+=' --header --lines' ;;
-            consume*) options+=' --count --no-ack --nack --timeout' ;;
-            nack*) options+=' --error' ;;
+    if [[ $current == -* ]]; then
+        offer="--addr --json -h --help -V --version $(_fila_options "$command")"
+    else
+        case "${#words[@]} ${words[*]}" in
+            '0 ') offer='queue enqueue consume ack nack' ;;
+            '1 queue') offer='create delete list inspect' ;;
+            '2 queue delete' | '2 queue inspect' | '1 enqueue' | '1 consume' | '1 ack' | '1 nack')
+                offer=$(_fila_queues)
+                ;;
         esac
-        mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
-        return
     fi
-
-    case "${#words[@]} ${words[*]}" in
-        '0 ') mapfile -t COMPREPLY < <(compgen -W 'queue enqueue consume ack nack' -- "$cur") ;;
-        '1 queue') mapfile -t COMPREPLY < <(compgen -W 'create delete list inspect' -- "$cur") ;;
-        '2 queue delete' | '2 queue inspect' | '1 enqueue' | '1 consume' | '1 ack' | '1 nack')
-            # Names of queues, when there is a broker to ask.
-            queues=$("${COMP_WORDS[0]}" ${addr:+--addr "$addr"} queue list 2>/dev/null |
-                awk 'NR > 1 && NF >= 4 { print $1 }')
-            mapfile -t COMPREPLY < <(compgen -W "$queues" -- "$cur")
-            ;;
-    esac
+    mapfile -t COMPREPLY < <(compgen -W "$offer" -- "$current")
 }
 
 complete -F _fila fila

@@ -6,12 +6,12 @@ cd -- "$(dirname -- "$0")/../.." || exit 1
 need_program shellcheck shellcheck
 need_program dash dash
 
-scripts='configure tests/run.sh tests/lint/common'
+scripts='configure tests/run.sh tests/lint/common tests/process/support/script'
 for script in tests/lint/*.sh tests/process/*.sh packaging/*.sh; do
     [ -f "$script" ] && scripts="$scripts $script"
 done
 bash_scripts=
-for script in .ci/run packaging/completion/*.bash; do
+for script in .ci/run packaging/completion/*.bash tests/process/support/*.bash; do
     [ -f "$script" ] && bash_scripts="$bash_scripts $script"
 done
 

@@ -1,6 +1,5 @@
-/* The manual page and the shell completion name the commands and options of the tables, all of them
- * and no others. Reads man/fila.1 and packaging/completion/fila.bash from the working directory or
- * one above it. */
+/* The manual page names the commands and options of the tables, all of them and no others. Reads
+ * man/fila.1 from the working directory or one above it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -106,31 +105,11 @@ static void test_manual_invents_nothing(void **state)
     free(page);
 }
 
-static void test_completion(void **state)
-{
-    (void)state;
-    char *script = read_file("packaging/completion/fila.bash"), text[64];
-    for (size_t i = 0; cli_commands[i]; i++)
-        for (const struct args_command *command = cli_commands[i]; command->words; command++) {
-            const char *last = strrchr(command->words, ' ');
-            if (command->run && !has_word(script, last ? last + 1 : command->words))
-                fail_msg("the completion lacks %s", command->words);
-            for (const struct args_option *option = command->options; option && option->name;
-                 option++) {
-                snprintf(text, sizeof(text), "--%s", option->name);
-                if (!has_word(script, text))
-                    fail_msg("the completion lacks --%s", option->name);
-            }
-        }
-    free(script);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_manual_is_complete),
         cmocka_unit_test(test_manual_invents_nothing),
-        cmocka_unit_test(test_completion),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
