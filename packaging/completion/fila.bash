@@ -23,7 +23,7 @@ _fila_options()
     case $1 in
         'queue create') echo --on-enqueue --on-failure --visibility-timeout ;;
         enqueue) echo -H --header --lines ;;
-        consume) echo -n --count --no-ack --nack --timeout ;;
+        consume) echo --count -n --no-ack --nack --timeout ;;
         nack) echo --error ;;
     esac
 }
