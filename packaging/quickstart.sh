@@ -15,7 +15,7 @@ top=$(pwd)
 
 build_packages='gcc libc6-dev make pkg-config binutils libdb5.3-dev libyaml-dev libprotobuf-c-dev
     protobuf-c-compiler libssl-dev liblua5.4-dev'
-test_packages='libcmocka-dev clang-format-14 cppcheck shellcheck dash'
+test_packages='libcmocka-dev g++ clang-format-14 cppcheck mandoc shellcheck dash'
 
 # --- helpers -----------------------------------------------------------------------------------
 
@@ -213,11 +213,12 @@ warnings_as_errors() {
     esac
 }
 
-# A second tree, so that objs/ keeps the plain build.
-copy_tree() {
+# A second tree, so that objs/ keeps the plain build: the one that users get who have no git.
+unpack_release() {
+    rm -rf "$1"
     mkdir -p "$1"
-    tar -cf - --exclude=./var --exclude=./objs --exclude=./.git --exclude=./Makefile . |
-        tar -xf - -C "$1"
+    make dist
+    gzip -dc objs/filad-*.tar.gz | tar -xf - -C "$1" --strip-components=1
 }
 
 tests() {
@@ -229,9 +230,8 @@ tests() {
     step 'Running every test'
     check
 
-    step 'Building again in var/sanitized, with the address and undefined-behaviour sanitizers'
-    rm -rf var/sanitized
-    copy_tree var/sanitized
+    step 'Building the release in var/sanitized, with the address and undefined-behaviour sanitizers'
+    unpack_release var/sanitized
     cd var/sanitized
     build --with-sanitizers=address,undefined CFLAGS='-O1 -g'
     step 'Running the unit tests, fuzz replays and process tests with them'

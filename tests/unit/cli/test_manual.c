@@ -1,5 +1,4 @@
-/* The manual page names the commands and options of the tables, all of them and no others. Reads
- * man/fila.1 from the working directory or one above it. */
+/* The manual page names the commands and options of the tables, all of them and no others. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,24 +11,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
-
-static char *read_file(const char *name)
-{
-    static const char *const bases[] = {"", "../", "../../", "../../../"};
-    char path[256];
-    FILE *file = NULL;
-    for (size_t i = 0; i < sizeof(bases) / sizeof(bases[0]) && !file; i++) {
-        snprintf(path, sizeof(path), "%s%s", bases[i], name);
-        file = fopen(path, "r");
-    }
-    if (!file)
-        fail_msg("%s not found from here", name);
-    char *text = calloc(1, 65536);
-    assert_non_null(text);
-    assert_in_range(fread(text, 1, 65535, file), 1, 65534);
-    fclose(file);
-    return text;
-}
+#include "unit/page.h"
 
 /* Whether `word` stands in the text and is not only the beginning of a longer one. */
 static bool has_word(const char *text, const char *word)
@@ -78,7 +60,7 @@ static void check_options(const char *page, const struct args_option *options)
 static void test_manual_is_complete(void **state)
 {
     (void)state;
-    char *page = read_file("man/fila.1"), text[64];
+    char *page = page_read("man/fila.1"), text[64];
     check_options(page, args_global);
     for (size_t i = 0; cli_commands[i]; i++)
         for (const struct args_command *command = cli_commands[i]; command->words; command++) {
@@ -95,7 +77,7 @@ static void test_manual_is_complete(void **state)
 static void test_manual_invents_nothing(void **state)
 {
     (void)state;
-    char *page = read_file("man/fila.1");
+    char *page = page_read("man/fila.1");
     for (const char *at = strstr(page, "Fl Fl "); at; at = strstr(at + 1, "Fl Fl ")) {
         const char *name = at + strlen("Fl Fl ");
         size_t size = strcspn(name, " \n");

@@ -12,26 +12,9 @@
 #include "conf/keys.h"
 #include "conf/options.h"
 
-/* Compares the manual pages and the example configuration with the tables. */
+#include "unit/page.h"
 
-/* The content of a file below the root of the source tree, which is three levels above this file;
- * NUL-terminated, freed by the caller. */
-static char *read_source(const char *name)
-{
-    char path[4096];
-    const char *end = strrchr(__FILE__, '/');
-    int directory = end != NULL ? (int)(end - __FILE__) : 1;
-    (void)snprintf(path, sizeof(path), "%.*s/../../../%s", directory, end != NULL ? __FILE__ : ".",
-                   name);
-    FILE *file = fopen(path, "rb");
-    if (file == NULL)
-        fail_msg("%s cannot be opened", path);
-    char *text = calloc(1, 262144);
-    assert_non_null(text);
-    assert_in_range(fread(text, 1, 262143, file), 1, 262142);
-    (void)fclose(file);
-    return text;
-}
+/* Compares the manual pages and the example configuration with the tables. */
 
 /* The first line of the item that documents `name`, NULL when there is none. */
 static const char *find_item(const char *page, const char *name)
@@ -97,7 +80,7 @@ static void check_key(void *context, const char *name, const struct schema_key *
 static void test_every_key_is_documented(void **state)
 {
     (void)state;
-    char *page = read_source("man/filad.yaml.5");
+    char *page = page_read("man/filad.yaml.5");
     schema_walk(conf_keys, NULL, check_key, page);
     free(page);
 }
@@ -117,7 +100,7 @@ static void compare_name(void *context, const char *name, const struct schema_ke
 static void test_nothing_else_is_documented(void **state)
 {
     (void)state;
-    char *page = read_source("man/filad.yaml.5");
+    char *page = page_read("man/filad.yaml.5");
     const char *const start = "\n.It Ic ";
     size_t items = 0;
     for (const char *at = page; (at = strstr(at, start)) != NULL; items++) {
@@ -134,7 +117,7 @@ static void test_nothing_else_is_documented(void **state)
 static void test_options_are_documented(void **state)
 {
     (void)state;
-    char *page = read_source("man/filad.8");
+    char *page = page_read("man/filad.8");
     const char *const start = "\n.It Fl ";
     size_t documented = 0, options = 0;
     for (const struct options_row *row = options_table; row->letter != 0; row++, options++) {
@@ -175,7 +158,7 @@ static void test_example_has_the_defaults(void **state)
     buf_init(&defaults, 0);
     buf_init(&commented, 0);
     buf_init(&settings, 0);
-    char *text = read_source("conf/filad.yaml");
+    char *text = page_read("conf/filad.yaml");
     dump_example("", &defaults);
     dump_example(text, &commented);
     assert_string_equal((char *)defaults.data, (char *)commented.data);
