@@ -195,16 +195,7 @@ static void moves_in_both_directions_keep_the_sum(void **state)
     bool seen[MESSAGES] = {false};
     fixture_close(fixture);
     fixture_open(fixture);
-    uint64_t later_ms = time_monotonic_ms() + 60000;
-    struct queue *queue = NULL;
-    uint64_t when = 0;
-    do {
-        bool more = true;
-        assert_int_equal(scheduler_timer_next(fixture->broker->scheduler, later_ms, &queue, &when),
-                         LOCK_HELD);
-        while (queue && more)
-            assert_int_equal(broker_expire(fixture->broker, queue, later_ms, &more), 0);
-    } while (queue);
+    fixture_expire(fixture, time_monotonic_ms() + 60000);
     fixture_subscribe(fixture, "a", &subscriptions[0]);
     fixture_subscribe(fixture, "a.dlq", &subscriptions[1]);
     fixture_deliver(fixture);

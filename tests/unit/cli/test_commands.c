@@ -45,8 +45,7 @@ static void answer_list(struct server *server, uint32_t id, uint32_t nodes)
     framed_list_queues_begin(&server->out, id, FIBP_OK, nodes, &list);
     for (int i = 0; i < 2; i++)
         framed_list_queues_add(&server->out, &list, &queues[i]);
-    SERVER_EXPECT(server, framed_list_end(&server->out, &list, FRAME_LENGTH_MAX) == 0);
-    server_flush(server);
+    server_answer_list(server, &list);
 }
 
 static void script_list(struct server *server)
@@ -64,8 +63,7 @@ static void script_list(struct server *server)
     server_welcome(server);
     uint32_t id = server_expect(server, &frame, OPCODE_LIST_QUEUES);
     framed_list_queues_begin(&server->out, id, FIBP_OK, 0, &list);
-    SERVER_EXPECT(server, framed_list_end(&server->out, &list, FRAME_LENGTH_MAX) == 0);
-    server_flush(server);
+    server_answer_list(server, &list);
     server_expect_end(server);
 }
 
@@ -113,14 +111,11 @@ static void script_inspect(struct server *server)
     framed_stats_add_key(&server->out, &list, &key);
     framed_stats_throttles(&server->out, &list);
     framed_stats_add_throttle(&server->out, &list, &throttle);
-    SERVER_EXPECT(server, framed_list_end(&server->out, &list, FRAME_LENGTH_MAX) == 0);
-    server_flush(server);
+    server_answer_list(server, &list);
     server_expect_end(server);
     server_welcome(server);
     id = server_expect(server, &frame, OPCODE_GET_STATS);
-    SERVER_EXPECT(server, framed_error(&server->out, id, FIBP_QUEUE_NOT_FOUND,
-                                       STR("no queue \"none\""), NULL, 0) == 0);
-    server_flush(server);
+    server_answer_error(server, id, FIBP_QUEUE_NOT_FOUND, "no queue \"none\"");
     server_expect_end(server);
 }
 
@@ -156,15 +151,11 @@ static void script_create(struct server *server)
     struct frame frame;
     server_welcome(server);
     uint32_t id = server_expect(server, &frame, OPCODE_CREATE_QUEUE);
-    SERVER_EXPECT(server,
-                  framed_create_queue_result(&server->out, id, FIBP_OK, STR("orders")) == 0);
-    server_flush(server);
+    server_answer_created(server, id, FIBP_OK, "orders");
     server_expect_end(server);
     server_welcome(server);
     id = server_expect(server, &frame, OPCODE_DELETE_QUEUE);
-    SERVER_EXPECT(server, framed_status_result(&server->out, OPCODE_DELETE_QUEUE_RESULT, id,
-                                               FIBP_QUEUE_NOT_FOUND) == 0);
-    server_flush(server);
+    server_answer_status(server, id, OPCODE_DELETE_QUEUE_RESULT, FIBP_QUEUE_NOT_FOUND);
     server_expect_end(server);
 }
 

@@ -287,4 +287,36 @@ static inline struct fila *server_connect(struct server *server, uint64_t reques
     return client;
 }
 
+/* --- answers --- */
+
+static inline void server_answer_created(struct server *server, uint32_t id,
+                                         enum fibp_status status, const char *text)
+{
+    SERVER_EXPECT(server,
+                  framed_create_queue_result(&server->out, id, status, str_from_c(text)) == 0);
+    server_flush(server);
+}
+
+/* An answer that is nothing but a code. */
+static inline void server_answer_status(struct server *server, uint32_t id, enum opcode opcode,
+                                        enum fibp_status status)
+{
+    SERVER_EXPECT(server, framed_status_result(&server->out, opcode, id, status) == 0);
+    server_flush(server);
+}
+
+/* Ends the list and sends it. */
+static inline void server_answer_list(struct server *server, struct framed_list *list)
+{
+    SERVER_EXPECT(server, framed_list_end(&server->out, list, FRAME_LENGTH_MAX) == 0);
+    server_flush(server);
+}
+
+static inline void server_answer_error(struct server *server, uint32_t id, enum fibp_status status,
+                                       const char *text)
+{
+    SERVER_EXPECT(server, framed_error(&server->out, id, status, str_from_c(text), NULL, 0) == 0);
+    server_flush(server);
+}
+
 #endif

@@ -174,29 +174,20 @@ static void script_queues(struct server *server)
                               str_equal(request.name, STR("orders")) && request.has_on_enqueue &&
                               str_equal(request.on_enqueue, STR("x")) && !request.has_on_failure &&
                               request.visibility_timeout_ms == 1500);
-    SERVER_EXPECT(server, framed_create_queue_result(&server->out, id, FIBP_LUA_COMPILATION_ERROR,
-                                                     STR("syntax error near x")) == 0);
-    server_flush(server);
+    server_answer_created(server, id, FIBP_LUA_COMPILATION_ERROR, "syntax error near x");
     id = server_expect(server, &frame, OPCODE_CREATE_QUEUE);
-    SERVER_EXPECT(server, framed_create_queue_result(&server->out, id, FIBP_QUEUE_ALREADY_EXISTS,
-                                                     STR("orders")) == 0);
-    server_flush(server);
+    server_answer_created(server, id, FIBP_QUEUE_ALREADY_EXISTS, "orders");
     id = server_expect(server, &frame, OPCODE_CREATE_QUEUE);
-    SERVER_EXPECT(server,
-                  framed_create_queue_result(&server->out, id, FIBP_OK, STR("orders")) == 0);
-    server_flush(server);
+    server_answer_created(server, id, FIBP_OK, "orders");
 
     id = server_expect(server, &frame, OPCODE_DELETE_QUEUE);
-    SERVER_EXPECT(server, framed_status_result(&server->out, OPCODE_DELETE_QUEUE_RESULT, id,
-                                               FIBP_QUEUE_NOT_FOUND) == 0);
-    server_flush(server);
+    server_answer_status(server, id, OPCODE_DELETE_QUEUE_RESULT, FIBP_QUEUE_NOT_FOUND);
 
     id = server_expect(server, &frame, OPCODE_LIST_QUEUES);
     struct framed_queue_info queue = {STR("orders"), 5, 2, 1, 0};
     framed_list_queues_begin(&server->out, id, FIBP_OK, 0, &list);
     framed_list_queues_add(&server->out, &list, &queue);
-    SERVER_EXPECT(server, framed_list_end(&server->out, &list, FRAME_LENGTH_MAX) == 0);
-    server_flush(server);
+    server_answer_list(server, &list);
 
     id = server_expect(server, &frame, OPCODE_GET_STATS);
     struct framed_stats stats = {5, 2, 1, 1, 1000, 0, 0};
@@ -206,8 +197,7 @@ static void script_queues(struct server *server)
     framed_stats_add_key(&server->out, &list, &key);
     framed_stats_throttles(&server->out, &list);
     framed_stats_add_throttle(&server->out, &list, &throttle);
-    SERVER_EXPECT(server, framed_list_end(&server->out, &list, FRAME_LENGTH_MAX) == 0);
-    server_flush(server);
+    server_answer_list(server, &list);
     server_expect_end(server);
 }
 

@@ -182,9 +182,7 @@ static void script_refuse(struct server *server)
     struct frame frame;
     server_welcome(server);
     uint32_t id = server_expect(server, &frame, OPCODE_CONSUME);
-    SERVER_EXPECT(server,
-                  framed_error(&server->out, id, FIBP_QUEUE_NOT_FOUND, STR(""), NULL, 0) == 0);
-    server_flush(server);
+    server_answer_error(server, id, FIBP_QUEUE_NOT_FOUND, "");
     server_expect_end(server);
 }
 

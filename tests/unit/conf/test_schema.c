@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "conf/schema.h"
+#include "unit/conf/parsed.h"
 
 struct item {
     char *name;
@@ -71,47 +72,24 @@ static const struct schema_key keys[] = {
     END,
 };
 
-struct fixture {
-    struct pool *pool;
-    struct conf_errors errors;
-    struct sample sample;
-};
+/* What load() filled. */
+static struct sample loaded;
 
-static int setup(void **state)
-{
-    struct fixture *fixture = calloc(1, sizeof(*fixture));
-    assert_non_null(fixture);
-    fixture->pool = pool_create(4096);
-    assert_non_null(fixture->pool);
-    conf_errors_init(&fixture->errors);
-    *state = fixture;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *fixture = *state;
-    pool_destroy(fixture->pool);
-    conf_errors_free(&fixture->errors);
-    free(fixture);
-    return 0;
-}
-
-static int load(struct fixture *fixture, const char *text)
+static int load(struct parsed *fixture, const char *text)
 {
     struct schema_context context = {fixture->pool, "/prefix", &fixture->errors};
-    memset(&fixture->sample, 0, sizeof(fixture->sample));
+    memset(&loaded, 0, sizeof(loaded));
     conf_errors_free(&fixture->errors);
-    struct yaml_node *root = yaml_parse(fixture->pool, "f", str_from_c(text), &fixture->errors);
+    struct yaml_node *root = parsed_yaml(fixture, text);
     assert_non_null(root);
-    assert_int_equal(schema_defaults(keys, &fixture->sample, &context), 0);
-    return schema_parse(keys, root, NULL, &fixture->sample, &context);
+    assert_int_equal(schema_defaults(keys, &loaded, &context), 0);
+    return schema_parse(keys, root, NULL, &loaded, &context);
 }
 
 static void test_defaults(void **state)
 {
-    struct fixture *fixture = *state;
-    const struct sample *sample = &fixture->sample;
+    struct parsed *fixture = *state;
+    const struct sample *sample = &loaded;
     assert_int_equal(load(fixture, ""), 0);
     assert_true(sample->flag);
     assert_int_equal(sample->number, 0);
@@ -131,8 +109,8 @@ static void test_defaults(void **state)
 
 static void test_values(void **state)
 {
-    struct fixture *fixture = *state;
-    const struct sample *sample = &fixture->sample;
+    struct parsed *fixture = *state;
+    const struct sample *sample = &loaded;
     assert_int_equal(load(fixture, "flag: Off\n"
                                    "number: 32\n"
                                    "size: 2g\n"
@@ -183,10 +161,10 @@ static void test_units(void **state)
         {"size: 1g", 1 << 30},
         {"size: 17179869183g", 17179869183ULL << 30},
     };
-    struct fixture *fixture = *state;
+    struct parsed *fixture = *state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         assert_int_equal(load(fixture, cases[i].text), 0);
-        uint64_t value = cases[i].text[0] == 't' ? fixture->sample.time_ms : fixture->sample.size;
+        uint64_t value = cases[i].text[0] == 't' ? loaded.time_ms : loaded.size;
         if (value != cases[i].value)
             fail_msg("%s gives %llu", cases[i].text, (unsigned long long)value);
     }
@@ -247,7 +225,7 @@ static void test_mistakes(void **state)
         {"wheel: {size: 3}", "f:1:1: `wheel` is not in this build, which has no wheels\n"},
         {"[1]", "f:1:1: the configuration needs a mapping of keys to values\n"},
     };
-    struct fixture *fixture = *state;
+    struct parsed *fixture = *state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         assert_int_equal(load(fixture, cases[i].text), -1);
         const char *text = conf_errors_text(&fixture->errors);
@@ -258,7 +236,7 @@ static void test_mistakes(void **state)
 
 static void test_all_mistakes_are_collected(void **state)
 {
-    struct fixture *fixture = *state;
+    struct parsed *fixture = *state;
     assert_int_equal(
         load(fixture, "flag: 1\nsizes: 1\nitems:\n- {nam: a}\n- {name: a, count: x}\n"), -1);
     assert_string_equal(conf_errors_text(&fixture->errors),
@@ -279,17 +257,17 @@ static void test_dump_can_be_read_again(void **state)
         "items: [{name: \"- a\"}, {name: \"\", count: 0}, {name: 'null'}]\n",
         "items: []\ntext: \"\xc3\xa9\xf0\x9f\x98\x80\"\nnone: .\npath: stderr\n",
     };
-    struct fixture *fixture = *state;
+    struct parsed *fixture = *state;
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         struct buf first, second;
         buf_init(&first, 0);
         buf_init(&second, 0);
         assert_int_equal(load(fixture, texts[i]), 0);
-        struct sample before = fixture->sample;
-        schema_dump(keys, &fixture->sample, 0, &first);
+        struct sample before = loaded;
+        schema_dump(keys, &loaded, 0, &first);
         buf_append_u8(&first, 0);
         assert_int_equal(load(fixture, (const char *)first.data), 0);
-        const struct sample *after = &fixture->sample;
+        const struct sample *after = &loaded;
         schema_dump(keys, after, 0, &second);
         buf_append_u8(&second, 0);
         assert_string_equal((char *)first.data, (char *)second.data);
@@ -316,11 +294,11 @@ static void test_dump_can_be_read_again(void **state)
 
 static void test_dump_text(void **state)
 {
-    struct fixture *fixture = *state;
+    struct parsed *fixture = *state;
     struct buf out;
     buf_init(&out, 0);
     assert_int_equal(load(fixture, "path: /a-b\n"), 0);
-    schema_dump(keys, &fixture->sample, 0, &out);
+    schema_dump(keys, &loaded, 0, &out);
     buf_append_u8(&out, 0);
     assert_string_equal((char *)out.data, "flag: true\n"
                                           "locked: false\n"
@@ -378,7 +356,7 @@ static void test_walk(void **state)
     assert_int_equal(counts[1], 1);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, parsed_setup, parsed_teardown)
 
 int main(void)
 {

@@ -9,36 +9,7 @@
 #include <cmocka.h>
 
 #include "conf/yaml.h"
-
-struct fixture {
-    struct pool *pool;
-    struct conf_errors errors;
-};
-
-static int setup(void **state)
-{
-    struct fixture *fixture = calloc(1, sizeof(*fixture));
-    assert_non_null(fixture);
-    fixture->pool = pool_create(4096);
-    assert_non_null(fixture->pool);
-    conf_errors_init(&fixture->errors);
-    *state = fixture;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *fixture = *state;
-    pool_destroy(fixture->pool);
-    conf_errors_free(&fixture->errors);
-    free(fixture);
-    return 0;
-}
-
-static struct yaml_node *parse(struct fixture *fixture, const char *text)
-{
-    return yaml_parse(fixture->pool, "f", str_from_c(text), &fixture->errors);
-}
+#include "unit/conf/parsed.h"
 
 static void assert_place(struct conf_place place, size_t line, size_t column)
 {
@@ -57,12 +28,12 @@ static void assert_value(const struct yaml_node *node, const char *value)
 
 static void test_tree_with_places(void **state)
 {
-    struct fixture *fixture = *state;
-    struct yaml_node *root = parse(fixture, "# comment\n"
-                                            "z: 1\n"
-                                            "store:\n"
-                                            "  path:  \"/a b\"\n"
-                                            "list: [one, {k: v}]\n");
+    struct parsed *fixture = *state;
+    struct yaml_node *root = parsed_yaml(fixture, "# comment\n"
+                                                  "z: 1\n"
+                                                  "store:\n"
+                                                  "  path:  \"/a b\"\n"
+                                                  "list: [one, {k: v}]\n");
     assert_non_null(root);
     assert_int_equal(root->kind, YAML_KIND_MAPPING);
     assert_int_equal(root->count, 3);
@@ -87,15 +58,15 @@ static void test_tree_with_places(void **state)
 
 static void test_no_content_is_an_empty_mapping(void **state)
 {
-    struct fixture *fixture = *state;
+    struct parsed *fixture = *state;
     static const char *const texts[] = {"", "\n\n", "# nothing\n", "\xef\xbb\xbf# with mark\n"};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-        struct yaml_node *root = parse(fixture, texts[i]);
+        struct yaml_node *root = parsed_yaml(fixture, texts[i]);
         assert_non_null(root);
         assert_int_equal(root->kind, YAML_KIND_MAPPING);
         assert_int_equal(root->count, 0);
     }
-    struct yaml_node *root = parse(fixture, "---\n");
+    struct yaml_node *root = parsed_yaml(fixture, "---\n");
     assert_non_null(root);
     assert_true(yaml_is_null(root));
     assert_int_equal(fixture->errors.count, 0);
@@ -123,10 +94,10 @@ static void test_mistakes_have_places(void **state)
         {"a: \"\x01\"\n", "f:1:5: not YAML: "},
         {"a:\n\t- 1\n", "f:2:1: not YAML: "},
     };
-    struct fixture *fixture = *state;
+    struct parsed *fixture = *state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         conf_errors_free(&fixture->errors);
-        assert_null(parse(fixture, cases[i].text));
+        assert_null(parsed_yaml(fixture, cases[i].text));
         assert_int_equal(fixture->errors.count, 1);
         const char *text = conf_errors_text(&fixture->errors);
         if (strstr(text, cases[i].line) == NULL)
@@ -136,11 +107,11 @@ static void test_mistakes_have_places(void **state)
 
 static void test_duplicates_name_both_places(void **state)
 {
-    struct fixture *fixture = *state;
-    struct yaml_node *root = parse(fixture, "a: 1\n"
-                                            "b: {c: 1, d: 2, c: 3}\n"
-                                            "a: 2\n"
-                                            "a: 3\n");
+    struct parsed *fixture = *state;
+    struct yaml_node *root = parsed_yaml(fixture, "a: 1\n"
+                                                  "b: {c: 1, d: 2, c: 3}\n"
+                                                  "a: 2\n"
+                                                  "a: 3\n");
     assert_non_null(root);
     assert_int_equal(fixture->errors.count, 3);
     assert_string_equal(conf_errors_text(&fixture->errors),
@@ -166,46 +137,46 @@ static char *repeat(const char *unit, size_t count)
 
 static void test_limits(void **state)
 {
-    struct fixture *fixture = *state;
+    struct parsed *fixture = *state;
 
     char *text = repeat("- ", YAML_DEPTH_MAX);
-    struct yaml_node *node = parse(fixture, text);
+    struct yaml_node *node = parsed_yaml(fixture, text);
     assert_non_null(node);
     free(text);
     text = repeat("- ", YAML_DEPTH_MAX + 1);
-    assert_null(parse(fixture, text));
+    assert_null(parsed_yaml(fixture, text));
     assert_non_null(strstr(conf_errors_text(&fixture->errors), "f:1:65: nested deeper than 32"));
     free(text);
     conf_errors_free(&fixture->errors);
 
     text = repeat("[", 100000);
-    assert_null(parse(fixture, text));
+    assert_null(parsed_yaml(fixture, text));
     assert_non_null(strstr(conf_errors_text(&fixture->errors), "f:1:33: nested deeper than 32"));
     free(text);
     conf_errors_free(&fixture->errors);
 
     text = repeat("- 1\n", YAML_NODES_MAX);
-    assert_null(parse(fixture, text));
+    assert_null(parsed_yaml(fixture, text));
     assert_non_null(strstr(conf_errors_text(&fixture->errors), "more than 100000 values"));
     text[4 * (YAML_NODES_MAX - 1)] = 0;
-    node = parse(fixture, text);
+    node = parsed_yaml(fixture, text);
     assert_non_null(node);
     assert_int_equal(node->count, YAML_NODES_MAX - 1);
     free(text);
     conf_errors_free(&fixture->errors);
 
     text = repeat("#", YAML_SIZE_MAX + 1);
-    assert_null(parse(fixture, text));
+    assert_null(parsed_yaml(fixture, text));
     assert_string_equal(conf_errors_text(&fixture->errors), "f: larger than 1048576 bytes\n");
     text[YAML_SIZE_MAX] = 0;
-    node = parse(fixture, text);
+    node = parsed_yaml(fixture, text);
     assert_non_null(node);
     free(text);
 }
 
 static void test_many_keys_are_found(void **state)
 {
-    struct fixture *fixture = *state;
+    struct parsed *fixture = *state;
     enum { KEYS = 40000 };
     char *text = malloc(KEYS * 16);
     assert_non_null(text);
@@ -222,11 +193,11 @@ static void test_many_keys_are_found(void **state)
 
 static void test_overlay(void **state)
 {
-    struct fixture *fixture = *state;
-    struct yaml_node *base = parse(fixture, "a: 1\n"
-                                            "m: {x: 1, y: {p: 1, q: 2}}\n"
-                                            "l: [1, 2]\n"
-                                            "s: {t: 1}\n");
+    struct parsed *fixture = *state;
+    struct yaml_node *base = parsed_yaml(fixture, "a: 1\n"
+                                                  "m: {x: 1, y: {p: 1, q: 2}}\n"
+                                                  "l: [1, 2]\n"
+                                                  "s: {t: 1}\n");
     struct yaml_node *over =
         yaml_parse(fixture->pool, "-g", STR("{b: 9, m: {y: {q: 3, r: 4}}, l: [5], s: text}"),
                    &fixture->errors);
@@ -252,15 +223,16 @@ static void test_overlay(void **state)
 
 static void test_null(void **state)
 {
-    struct fixture *fixture = *state;
-    struct yaml_node *root = parse(fixture, "{a: , b: ~, c: null, d: \"\", e: 'null', f: {}}");
+    struct parsed *fixture = *state;
+    struct yaml_node *root =
+        parsed_yaml(fixture, "{a: , b: ~, c: null, d: \"\", e: 'null', f: {}}");
     assert_non_null(root);
     static const bool expected[] = {true, true, true, false, false, false};
     for (size_t i = 0; i < root->count; i++)
         assert_int_equal(yaml_is_null(root->children[i]), expected[i]);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, parsed_setup, parsed_teardown)
 
 int main(void)
 {
