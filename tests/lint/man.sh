@@ -1,5 +1,6 @@
 #!/bin/sh
-# man.sh - mandoc accepts the manual pages without a warning, and pages refer to pages that are there.
+# man.sh - mandoc accepts the manual pages without a warning, and our pages that they refer to are
+# there.
 set -u
 cd -- "$(dirname -- "$0")/../.." || exit 1
 . tests/lint/common
@@ -9,7 +10,7 @@ complaints=$(mktemp) || exit 1
 trap 'rm -f "$complaints"' EXIT
 for page in man/*.[1-8]; do
     mandoc -Tlint -Wwarning "$page" || :
-    sed -n 's/^[.]Xr \([^ ]*\) \([1-8]\).*/\1.\2/p' "$page" | while read -r other; do
+    sed -n 's/^[.]Xr \(fi[^ ]*\) \([1-8]\).*/\1.\2/p' "$page" | while read -r other; do
         [ -f "man/$other" ] || echo "$page: there is no man/$other"
     done
 done >"$complaints" 2>&1
