@@ -177,10 +177,22 @@ int broker_init(struct broker *broker, const struct broker_options *options, str
 
 /* ---- start ---- */
 
+/* A path without blanks for LD_PRELOAD, which takes them for separators. */
+static void preload_shim(const struct broker *broker)
+{
+    char shim[BROKER_PATH_SIZE], link[BROKER_PATH_SIZE];
+    const char *objs = getenv("FILAD_OBJS");
+    path_in(shim, "%s/tests/process/shim_%s.so", objs ? objs : "objs", broker->options.shim);
+    path_in(link, "%s/shim.so", broker->directory);
+    if (symlink(shim, link) != 0 && errno != EEXIST)
+        _exit(126);
+    setenv("LD_PRELOAD", link, 1);
+    setenv("FILAD_SHIM_CONTROL", broker->control, 1);
+    setenv("FILAD_SHIM_STORE", broker->store, 1);
+}
+
 static void exec_master(struct broker *broker, int output)
 {
-    char preload[BROKER_PATH_SIZE];
-    const char *objs = getenv("FILAD_OBJS");
     setsid();
     /* A test that is killed cleans nothing up; without a master the other processes leave too. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -189,14 +201,8 @@ static void exec_master(struct broker *broker, int output)
     int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (nothing >= 0)
         dup2(nothing, 0);
-    if (broker->options.shim) {
-        snprintf(preload, sizeof preload, "%s/tests/process/shim_%s.so", objs ? objs : "objs",
-                 broker->options.shim);
-        char *full = objs ? strdup(preload) : NULL;
-        setenv("LD_PRELOAD", full ? full : preload, 1);
-        setenv("FILAD_SHIM_CONTROL", broker->control, 1);
-        setenv("FILAD_SHIM_STORE", broker->store, 1);
-    }
+    if (broker->options.shim)
+        preload_shim(broker);
     execl(broker->filad, broker->filad, "-c", broker->conf, (char *)NULL);
     dprintf(2, "exec %s: %s\n", broker->filad, strerror(errno));
     _exit(127);
