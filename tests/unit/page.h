@@ -1,9 +1,16 @@
 /*
  * page - a manual page, or another file of the source tree, as text for a test that compares it
- * with the tables of the program. Include it behind cmocka.h.
+ * with the tables of the program.
  */
 #ifndef FILAD_TESTS_UNIT_PAGE_H
 #define FILAD_TESTS_UNIT_PAGE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <stdio.h>
 #include <stdlib.h>

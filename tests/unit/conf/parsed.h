@@ -1,9 +1,16 @@
 /*
  * parsed - YAML read by a test, with the pool and the mistakes that belong to it, as its cmocka
- * state. Include it behind cmocka.h.
+ * state.
  */
 #ifndef FILAD_TESTS_UNIT_CONF_PARSED_H
 #define FILAD_TESTS_UNIT_CONF_PARSED_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <stdlib.h>
 

@@ -1,12 +1,17 @@
 /*
- * manager - a service manager's end of the notification protocol, for tests. Include it behind
- * cmocka.h.
+ * manager - a service manager's end of the notification protocol, for tests.
  */
 #ifndef FILAD_TESTS_UNIT_OS_MANAGER_H
 #define FILAD_TESTS_UNIT_OS_MANAGER_H
 
-#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
