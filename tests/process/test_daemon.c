@@ -174,6 +174,23 @@ static void test_log_on_stderr_in_the_background(void **state)
     f->passed = true;
 }
 
+/* Whether or not somebody listens there. */
+static void test_log_in_syslog(void **state)
+{
+    struct fixture *f = *state;
+    char output[4096];
+    static const char overlay[] = "{daemon: true, error_log: {path: syslog}}";
+    const char *const start[] = {"-c", f->broker.conf, "-g", overlay, NULL};
+    const char *const reopen[] = {"-c", f->broker.conf, "-g", overlay, "-s", "reopen", NULL};
+    must_run(f, 0, start, output);
+    adopt(f);
+    assert_string_equal(output, "");
+    must_run(f, 0, reopen, output);
+    assert_int_equal(access(f->broker.log, F_OK), -1);
+    MUST(f, broker_stop(&f->broker, SIGTERM, &f->err));
+    f->passed = true;
+}
+
 /* What the command says of a start that does not work, and that nothing of it stays. */
 static void must_refuse(struct fixture *f, const char *overlay, const char *reason)
 {
@@ -280,6 +297,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_background),
         TEST(test_log_on_stderr_in_the_background),
+        TEST(test_log_in_syslog),
         TEST(test_mistakes_at_start_reach_the_terminal),
         TEST(test_notifications),
         TEST(test_notifications_to_an_abstract_socket),
