@@ -86,14 +86,14 @@ void master_check_started(struct master *master)
         recovery_state(master->recovery) != RECOVERY_OPEN || !workers_all_ready(master))
         return;
     master->started = true;
+    log_write(LOG_NOTICE, "master", "filad %s serves with %d workers", FILAD_VERSION,
+              master->conf->worker_processes);
     /* A service manager hears of the pid before the process that it started ends. */
     if ((master->daemon >= 0 && notify_main_pid(getpid(), &err) < 0) || notify_ready(&err) < 0 ||
         notify_status(&err, "serving with %d workers", master->conf->worker_processes) < 0)
         log_write(LOG_WARN, "master", "%s", err.text);
     daemon_ready(master->daemon, to_stderr);
     master->daemon = -1;
-    log_write(LOG_NOTICE, "master", "filad %s serves with %d workers", FILAD_VERSION,
-              master->conf->worker_processes);
 }
 
 static void respawn_time(struct loop_timer *timer)

@@ -50,8 +50,10 @@ static inline char *page_section(char *page, const char *name)
     char start[128];
     (void)snprintf(start, sizeof(start), "\n.Sh %s\n", name);
     char *section = strstr(page, start);
-    if (section == NULL)
+    if (section == NULL) {
         fail_msg("there is no section %s", name);
+        return page;
+    }
     char *end = strstr(section + 1, "\n.Sh ");
     size_t size = end != NULL ? (size_t)(end - section) + 1 : strlen(section);
     memmove(page, section, size);
