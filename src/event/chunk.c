@@ -27,6 +27,15 @@ struct chunk *chunk_create(struct chunk_account *account, size_t capacity)
     return chunk;
 }
 
+struct chunk *chunk_resize(struct chunk *chunk, size_t capacity)
+{
+    struct chunk *resized = realloc(chunk, sizeof(*chunk) + capacity);
+
+    if (resized)
+        resized->capacity = capacity;
+    return resized;
+}
+
 static void chunk_free_unused(struct chunk *chunk)
 {
     if (!chunk->held && chunk->pins == 0)

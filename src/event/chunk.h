@@ -1,5 +1,5 @@
 /*
- * chunk - a piece of memory that received bytes lie in. The connection that reads into it holds it;
+ * chunk - a piece of memory that received bytes lie in. Whoever fills it holds it;
  * operations whose slices point into it pin it. It is freed when neither is left. One thread.
  */
 #ifndef FILAD_EVENT_CHUNK_H
@@ -28,6 +28,10 @@ void chunk_discharge(struct chunk_account *account, uint64_t bytes);
 
 /* A chunk that is held and not pinned; NULL without memory. */
 struct chunk *chunk_create(struct chunk_account *account, size_t capacity)
+    __attribute__((warn_unused_result));
+/* Makes a chunk that is held and not pinned larger or smaller; it may move. NULL without memory: it
+ * is as before then. */
+struct chunk *chunk_resize(struct chunk *chunk, size_t capacity)
     __attribute__((warn_unused_result));
 /* Ends the hold. */
 void chunk_release(struct chunk *chunk);

@@ -18,12 +18,14 @@ enum frame_result frame_parse(struct str bytes, uint32_t max_length, struct fram
     if (length < FRAME_LENGTH_MIN)
         return FRAME_TOO_SHORT;
     frame->size = FRAME_LENGTH_FIELD + (size_t)length;
-    if (bytes.size < frame->size)
+    if (bytes.size < FRAME_OVERHEAD)
         return FRAME_MORE;
 
     frame->opcode = bytes.data[FRAME_LENGTH_FIELD];
     frame->flags = bytes.data[FRAME_FLAGS_AT];
     frame->request_id = bytes_get_u32(bytes.data + FRAME_ID_AT);
+    if (bytes.size < frame->size)
+        return FRAME_MORE;
     frame->body = str_of(bytes.data + FRAME_OVERHEAD, frame->size - FRAME_OVERHEAD);
     return FRAME_READY;
 }

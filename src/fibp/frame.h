@@ -29,7 +29,8 @@ struct frame {
 
 enum frame_result {
     FRAME_READY,     /* `frame` is filled */
-    FRAME_MORE,      /* incomplete; frame->size is how many bytes are needed before it can go on */
+    FRAME_MORE,      /* incomplete; frame->size is how many bytes are needed before it can go on.
+                      * What stands before the body is filled once FRAME_OVERHEAD bytes are there */
     FRAME_TOO_LONG,  /* length above max_length: the stream is out of step, Error 0E and close */
     FRAME_TOO_SHORT, /* length below 6: the same */
 };

@@ -5,6 +5,7 @@
 struct reassembly_stream {
     uint32_t request_id;
     uint8_t opcode;
+    uint32_t empty; /* frames without a byte */
     struct buf body;
 };
 
@@ -66,6 +67,7 @@ static struct reassembly_stream *reassembly_start(struct reassembly *reassembly,
     struct reassembly_stream *stream = &reassembly->streams[reassembly->count++];
     stream->request_id = frame->request_id;
     stream->opcode = frame->opcode;
+    stream->empty = 0;
     buf_init(&stream->body, 0);
     return stream;
 }
@@ -90,6 +92,8 @@ enum reassembly_result reassembly_take(struct reassembly *reassembly, struct fra
     if (frame->body.size > reassembly->message_max - stream->body.size ||
         frame->body.size > reassembly->total_max - reassembly->total)
         return reassembly_drop(reassembly, stream, REASSEMBLY_TOO_LARGE);
+    if (frame->body.size == 0 && stream->empty++ >= REASSEMBLY_EMPTY_MAX)
+        return reassembly_drop(reassembly, stream, REASSEMBLY_TOO_MANY_EMPTY);
 
     size_t before = stream->body.size;
     buf_append_str(&stream->body, frame->body);
@@ -113,6 +117,7 @@ const char *reassembly_result_text(enum reassembly_result result)
         [REASSEMBLY_TOO_MANY] = "too many unfinished continuations",
         [REASSEMBLY_TOO_LARGE] = "reassembled message too large",
         [REASSEMBLY_MISMATCH] = "continuation with another opcode",
+        [REASSEMBLY_TOO_MANY_EMPTY] = "too many empty frames in one continuation",
         [REASSEMBLY_NO_MEMORY] = "no memory for a continuation",
     };
     return texts[result];

@@ -12,6 +12,7 @@
 #include "fibp/frame.h"
 
 #define REASSEMBLY_STREAMS_MAX 64u
+#define REASSEMBLY_EMPTY_MAX 65536u /* frames without a byte that one operation may have */
 
 struct reassembly_stream;
 
@@ -26,11 +27,12 @@ struct reassembly {
 };
 
 enum reassembly_result {
-    REASSEMBLY_READY,     /* dispatch the frame, whose body and flags may have been replaced */
-    REASSEMBLY_HELD,      /* kept, more is to come */
-    REASSEMBLY_TOO_MANY,  /* too many unfinished operations */
-    REASSEMBLY_TOO_LARGE, /* one operation, or all together, beyond the limit */
-    REASSEMBLY_MISMATCH,  /* the opcode is not that of the first frame */
+    REASSEMBLY_READY,          /* dispatch the frame, whose body and flags may have been replaced */
+    REASSEMBLY_HELD,           /* kept, more is to come */
+    REASSEMBLY_TOO_MANY,       /* too many unfinished operations */
+    REASSEMBLY_TOO_LARGE,      /* one operation, or all together, beyond the limit */
+    REASSEMBLY_MISMATCH,       /* the opcode is not that of the first frame */
+    REASSEMBLY_TOO_MANY_EMPTY, /* frames without a byte, of one operation */
     REASSEMBLY_NO_MEMORY,
 };
 

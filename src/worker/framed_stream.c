@@ -1,12 +1,12 @@
 #include "worker/framed_stream.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "core/bytes.h"
 #include "fibp/framed.h"
 #include "fibp/sniff.h"
 #include "os/log.h"
+#include "worker/assembly.h"
 #include "worker/framed_handlers.h"
 
 /* A Handshake is at most a key of 65,535 bytes; later versions may append to it. */
@@ -201,72 +201,61 @@ const struct session_dialect framed_stream_handshake = {
     .farewell = framed_stream_nothing,
 };
 
-/* ---- continued requests ---- */
-
-/* A request in several frames that was refused with its first one; the others are passed over. */
-struct session_skip {
-    uint32_t request_id;
-    uint8_t opcode;
-};
-
-static struct session_skip *framed_stream_skip_find(struct session *session, uint32_t request_id)
-{
-    for (uint32_t i = 0; i < session->skip_count; i++)
-        if (session->skips[i].request_id == request_id)
-            return &session->skips[i];
-    return NULL;
-}
-
-static void framed_stream_skip_begin(struct session *session, const struct frame *frame)
-{
-    uint32_t max = session->sessions->conf->fibp.max_pending_streams;
-
-    if (session->skip_count >= max) {
-        session_fail(session, frame->request_id, FIBP_INVALID_FRAME,
-                     STR("too many continued requests at once"));
-        return;
-    }
-    if (!session->skips)
-        session->skips = calloc(max, sizeof(*session->skips));
-    if (!session->skips) {
-        session_check(session, -1);
-        return;
-    }
-    session->skips[session->skip_count++] = (struct session_skip){frame->request_id, frame->opcode};
-    framed_stream_error(session, frame->request_id, FIBP_INVALID_FRAME,
-                        STR("continuation is not in this build"));
-}
-
-/* True when the frame is part of a continued request and was dealt with. */
-static bool framed_stream_skip(struct session *session, const struct frame *frame)
-{
-    bool more = frame->flags & FRAME_FLAG_CONTINUATION;
-    struct session_skip *skip = framed_stream_skip_find(session, frame->request_id);
-
-    if (!skip && more) {
-        framed_stream_skip_begin(session, frame);
-    } else if (skip && skip->opcode != frame->opcode) {
-        session_fail(session, frame->request_id, FIBP_INVALID_FRAME,
-                     STR("opcode differs from that of the first frame of this request"));
-    } else if (skip && !more) {
-        *skip = session->skips[--session->skip_count];
-    }
-    return skip || more;
-}
-
 /* ---- after the handshake ---- */
+
+/* The bytes of a request are of use to nobody when no numbering knows its opcode. */
+static bool framed_stream_knows(uint8_t opcode)
+{
+    return opcode_is_accepted(opcode) || (opcode >= OPCODE_ENQUEUE && opcode <= OPCODE_NACK_RESULT);
+}
+
+/* The body of a frame that goes to the assembly. */
+static enum session_take framed_stream_take_part(struct session *session)
+{
+    struct assembly_request request;
+
+    switch (assembly_take(session, &request)) {
+    case ASSEMBLY_MORE:
+        return SESSION_MORE;
+    case ASSEMBLY_TAKEN:
+        break;
+    case ASSEMBLY_READY:
+        session->body = request.chunk;
+        framed_handlers_dispatch(session, &request.frame);
+        session->body = NULL;
+        assembly_done(&request);
+        break;
+    }
+    return SESSION_TAKEN;
+}
 
 static enum session_take framed_stream_take(struct session *session)
 {
     struct frame frame;
     uint32_t length_max = (uint32_t)session->sessions->conf->fibp.max_frame_size;
+    enum session_take take;
 
-    if (framed_stream_frame(session, length_max, &frame) == SESSION_MORE)
+    if (assembly_is_taking(session))
+        return framed_stream_take_part(session);
+    take = framed_stream_frame(session, length_max, &frame);
+    if (session->state > SESSION_DRAINING)
         return SESSION_MORE;
-    if (!framed_stream_skip(session, &frame))
+    if (conn_input(&session->conn).size < FRAME_OVERHEAD) {
+        session->wanted = FRAME_OVERHEAD;
+        return SESSION_MORE;
+    }
+    if (assembly_wants(session, &frame, take == SESSION_TAKEN)) {
+        session->wanted = 0;
+        if (!assembly_begin(session, &frame, framed_stream_knows(frame.opcode)))
+            return SESSION_MORE;
+        conn_consume(&session->conn, FRAME_OVERHEAD);
+        return framed_stream_take_part(session);
+    }
+    if (take == SESSION_TAKEN) {
         framed_handlers_dispatch(session, &frame);
-    framed_stream_consume(session, &frame);
-    return SESSION_TAKEN;
+        framed_stream_consume(session, &frame);
+    }
+    return take;
 }
 
 const struct session_dialect framed_stream_open = {

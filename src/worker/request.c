@@ -43,7 +43,9 @@ void request_pin_input(struct operation *operation)
 {
     struct request *request = request_of(operation);
 
-    request->chunk = request->session->conn.input;
+    struct session *session = request->session;
+
+    request->chunk = session->body ? session->body : session->conn.input;
     if (request->chunk)
         chunk_pin(request->chunk);
 }

@@ -41,7 +41,7 @@ static inline struct request *request_of(const struct operation *operation)
  * them are under way at a time. */
 void request_charge_answer(struct operation *operation);
 
-/* Keeps the session's input alive until the operation is back. */
+/* Keeps what the session's present request lies in alive until the operation is back. */
 void request_pin_input(struct operation *operation);
 
 /* Submits with this tick's chain. */

@@ -5,6 +5,7 @@
 
 #include "os/log.h"
 #include "os/sock.h"
+#include "worker/assembly.h"
 #include "worker/delivery.h"
 #include "worker/framed_stream.h"
 #include "worker/subscriber.h"
@@ -37,9 +38,10 @@ static bool session_is_relieved(const struct session *session)
            conn_unsent_answers(&session->conn) <= SESSION_ANSWERS_MAX / 2;
 }
 
-static void session_pause(struct session *session)
+void session_pause(struct session *session)
 {
     session->paused = true;
+    session->paused_ms = loop_now_ms(session->sessions->loop);
     conn_pause(&session->conn);
 }
 
@@ -59,6 +61,12 @@ static bool session_takes(const struct session *session)
     return session->state <= SESSION_DRAINING && conn_input(&session->conn).size > 0;
 }
 
+/* Whether a request has arrived in part. */
+static bool session_is_partial(const struct session *session)
+{
+    return conn_input(&session->conn).size > 0 || session->assembly;
+}
+
 /* Handles what has arrived, as far as the limits allow. */
 static void session_process(struct session *session)
 {
@@ -75,9 +83,8 @@ static void session_process(struct session *session)
         if (session->dialect->take(session) == SESSION_MORE)
             break;
         session->wanted = 0;
-        sessions_unreserve(session->sessions, session);
     }
-    if (session->state == SESSION_DRAINING && conn_input(&session->conn).size == 0)
+    if (session->state == SESSION_DRAINING && !session_is_partial(session))
         session_finish(session);
 }
 
@@ -90,33 +97,10 @@ static void session_end_of_input(struct session *session)
         session_finish(session);
 }
 
-static bool session_may_grow(struct session *session)
-{
-    if (session->wanted <= SESSION_LARGE_FRAME || session->reserved > 0)
-        return true;
-    return sessions_reserve(session->sessions, session, session->wanted);
-}
-
-/* A large frame holds room that others wait for: it has to come at a fair pace. */
-static bool session_is_too_slow(const struct session *session)
-{
-    uint64_t allowed = SESSION_LARGE_MS + session->wanted / SESSION_LARGE_PACE;
-    return session->reserved > 0 &&
-           loop_now_ms(session->sessions->loop) - session->reserved_ms > allowed;
-}
-
 static void session_readable(struct conn *conn)
 {
     struct session *session = session_of(conn);
 
-    if (session_is_too_slow(session)) {
-        session_close(session, "a large frame comes too slowly");
-        return;
-    }
-    if (!session_may_grow(session)) {
-        session_pause(session);
-        return;
-    }
     switch (conn_read(conn, session->wanted)) {
     case CONN_DATA:
         session->last_traffic_ms = loop_now_ms(session->sessions->loop);
@@ -142,6 +126,7 @@ void session_resume(struct session *session)
     if (!session->paused)
         return;
     session->paused = false;
+    assembly_resumed(session, loop_now_ms(session->sessions->loop) - session->paused_ms);
     session_process(session);
     if (!session->paused && session->state <= SESSION_DRAINING)
         conn_resume(&session->conn);
@@ -430,7 +415,7 @@ void session_finish(struct session *session)
     session->state = SESSION_FINISHING;
     session->paused = session->full = false;
     list_remove(&session->hold);
-    sessions_unreserve(sessions, session);
+    assembly_free(session);
     subscriber_cancel_all(session);
     conn_pause(&session->conn);
     /* One that is told to leave has until the deadline of the worker. */
@@ -461,7 +446,7 @@ void session_drain(struct session *session)
         session->farewell = true;
         session->state = SESSION_DRAINING;
         subscriber_cancel_all(session);
-        if (conn_input(&session->conn).size == 0)
+        if (!session_is_partial(session))
             session_finish(session);
     }
 }
@@ -477,7 +462,7 @@ void session_close(struct session *session, const char *reason)
     loop_timer_cancel(sessions->loop, &session->timer);
     subscriber_cancel_all(session);
     conn_close(&session->conn);
-    sessions_unreserve(sessions, session);
+    assembly_free(session);
     list_remove(&session->hold);
     list_remove(&session->dirty);
     list_remove(&session->list);
@@ -486,8 +471,6 @@ void session_close(struct session *session, const char *reason)
     else
         sessions->count--;
     sessions->closed++;
-    free(session->skips);
-    session->skips = NULL;
     session_bury(session);
 }
 

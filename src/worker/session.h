@@ -28,9 +28,9 @@
 #define SESSION_BYTES_MAX (32u << 20)  /* request bytes and operations under way */
 #define SESSION_ANSWERS_MAX (4u << 20) /* answers not yet in the socket */
 
-#define SESSION_LARGE_FRAME 65536u /* a frame above it needs a reservation to arrive */
-#define SESSION_LARGE_MS 30000u    /* ... and so long, plus a millisecond for so many bytes */
-#define SESSION_LARGE_PACE 64u
+#define SESSION_LARGE_FRAME                                                                        \
+    65536u /* one above it does not wait in the input: worker/assembly.h                           \
+            */
 #define SESSION_FINISH_MS                                                                          \
     5000u                       /* a session that ends has so long to get rid of its answers ...   \
                                  */
@@ -62,7 +62,7 @@ struct session_dialect {
     void (*farewell)(struct session *session); /* appends what says that the server leaves */
 };
 
-struct session_skip;
+struct assembly;
 
 struct session {
     uint32_t magic;
@@ -83,9 +83,12 @@ struct session {
     struct loop_timer timer; /* handshake, keepalive or the end, by state */
     uint64_t last_traffic_ms;
     uint64_t pinged_ms;
-    size_t wanted;     /* bytes that the frame at the start of the input takes, as far as known */
-    uint64_t reserved; /* of sessions->large */
-    uint64_t reserved_ms; /* when that was, by the loop's clock */
+    uint64_t paused_ms; /* since when, while it is paused */
+    size_t wanted;      /* bytes that the frame at the start of the input takes, as far as known */
+    struct assembly *assembly; /* owned; NULL: no large request is unfinished */
+    uint64_t reserved;         /* of sessions->large */
+    uint64_t awaited;          /* what it is to become, while the session waits for that */
+    struct chunk *body; /* where the request lies that is being dispatched; NULL: in the input */
     struct chunk_account account;
     uint32_t outstanding; /* operations submitted and not back */
     struct list subscribers;
@@ -95,8 +98,6 @@ struct session {
     struct list writes;     /* Enqueue and Nack requests that are not answered, oldest first */
     uint64_t write_count;   /* of them, ever */
     struct delivery_window window;
-    struct session_skip *skips; /* framed: continued requests that are being passed over; owned */
-    uint32_t skip_count;
 };
 
 /* Takes the socket in any case. `listen`: the listener it came from, not kept. */
@@ -114,6 +115,9 @@ struct buf *session_answers(struct session *session);
 void session_touch(struct session *session);
 /* Ends the session when an answer could not be made: for the result of encoders. */
 void session_check(struct session *session, int result);
+
+/* Reads no more until it is resumed. */
+void session_pause(struct session *session);
 
 /* Takes no more from the peer, answers what is under way, and closes. */
 void session_finish(struct session *session);

@@ -36,40 +36,83 @@ static void sessions_relieve(struct sessions *sessions)
     list_splice(&sessions->resuming, &sessions->held);
 }
 
+/* What may be reserved by all but for the claim of the one that is favoured. */
+static uint64_t sessions_large_common(const struct sessions *sessions)
+{
+    return sessions->large_max - sessions->large_claim;
+}
+
+static bool sessions_is_free(const struct sessions *sessions, uint64_t size)
+{
+    return sessions->large + size <= sessions_large_common(sessions);
+}
+
+/* Gives a session `total` bytes, at most large_claim, unless another one has to be favoured. */
+static bool sessions_grant(struct sessions *sessions, struct session *session, uint64_t total)
+{
+    uint64_t more = total - session->reserved;
+
+    if (!sessions_is_free(sessions, more)) {
+        if (!sessions->favoured)
+            sessions->favoured = session;
+        if (sessions->favoured != session)
+            return false;
+    }
+    sessions->large += more;
+    session->reserved = total;
+    return true;
+}
+
 /* Gives room to those that wait for it, first come first served. */
 static void sessions_admit(struct sessions *sessions)
 {
     while (!list_empty(&sessions->waiting)) {
         struct session *session = SESSIONS_FIRST(&sessions->waiting, hold);
 
-        if (sessions->large > 0 && sessions->large + session->wanted > SESSIONS_LARGE_MAX)
+        if (!sessions_grant(sessions, session, session->awaited))
             return;
-        session->reserved = session->wanted;
-        session->reserved_ms = loop_now_ms(sessions->loop);
-        sessions->large += session->reserved;
-        list_remove(&session->hold);
-        list_append(&sessions->resuming, &session->hold);
+        sessions_stop_waiting(sessions, session);
     }
 }
 
-bool sessions_reserve(struct sessions *sessions, struct session *session, uint64_t size)
+enum sessions_room sessions_reserve(struct sessions *sessions, struct session *session,
+                                    uint64_t total)
 {
-    bool room = sessions->large == 0 || sessions->large + size <= SESSIONS_LARGE_MAX;
+    bool first = list_empty(&sessions->waiting) || sessions->favoured == session;
 
-    if (!list_empty(&sessions->waiting) || !room) {
-        list_append(&sessions->waiting, &session->hold);
-        return false;
+    if (total <= session->reserved)
+        return SESSIONS_ROOM;
+    if (total > sessions->large_claim) {
+        uint64_t more = total - session->reserved;
+
+        if (!first || total > sessions->large_max / 2 || !sessions_is_free(sessions, more))
+            return SESSIONS_NO_ROOM;
+        sessions->large += more;
+        session->reserved = total;
+        return SESSIONS_ROOM;
     }
-    session->reserved = size;
-    session->reserved_ms = loop_now_ms(sessions->loop);
-    sessions->large += size;
-    return true;
+    if (first && sessions_grant(sessions, session, total))
+        return SESSIONS_ROOM;
+    session->awaited = total;
+    list_append(&sessions->waiting, &session->hold);
+    return SESSIONS_WAIT;
 }
 
-void sessions_unreserve(struct sessions *sessions, struct session *session)
+/* A session is favoured until the part that only it may use is whole again. */
+void sessions_release(struct sessions *sessions, struct session *session, uint64_t total)
 {
-    sessions->large -= session->reserved;
-    session->reserved = 0;
+    if (total >= session->reserved)
+        return;
+    sessions->large -= session->reserved - total;
+    session->reserved = total;
+    if (sessions_is_free(sessions, 0) || (sessions->favoured == session && total == 0))
+        sessions->favoured = NULL;
+}
+
+void sessions_stop_waiting(struct sessions *sessions, struct session *session)
+{
+    list_remove(&session->hold);
+    list_append(&sessions->resuming, &session->hold);
 }
 
 /* ---- the tick ---- */
@@ -181,6 +224,7 @@ void sessions_take(struct sessions *sessions)
 void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline *pipeline,
                    const struct conf *conf, const struct hook_set *hooks)
 {
+    uint64_t claim = conf->fibp.max_message_size + conf->fibp.max_frame_size;
     uint64_t seed[2];
 
     *sessions = (struct sessions){
@@ -189,6 +233,8 @@ void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline
         .conf = conf,
         .hooks = hooks,
         .turn = {.run = sessions_turn},
+        .large_max = 2 * claim > SESSIONS_LARGE_MAX ? 2 * claim : SESSIONS_LARGE_MAX,
+        .large_claim = claim,
     };
     time_entropy(seed);
     uuid_generator_init(&sessions->ids, seed);

@@ -25,7 +25,8 @@
 /* Beyond these nothing is read from any connection until half of it is left. */
 #define SESSIONS_OUTSTANDING_MAX 20000u
 #define SESSIONS_BYTES_MAX (256u << 20) /* request bytes and operations under way */
-/* What frames above SESSION_LARGE_FRAME may occupy while they arrive, all together. */
+/* What unfinished large requests (worker/assembly.h) may occupy, all together; more when the
+ * configuration allows so large ones that two would not fit. */
 #define SESSIONS_LARGE_MAX (256u << 20)
 
 struct session;
@@ -42,7 +43,7 @@ struct sessions {
     struct list dirty; /* those to be flushed or looked at in this tick */
     struct list held;  /* paused until the worker's limits are met again */
     struct list resuming;
-    struct list waiting; /* for room to receive a large frame, first come first served */
+    struct list waiting; /* for room for a large request, first come first served */
     struct list dead;    /* closed, and all their operations are back */
     uint32_t count;      /* of `all` */
     uint32_t extras;     /* of `all`, those that are only there to be refused; not in `count` */
@@ -51,7 +52,10 @@ struct sessions {
     struct operation *first, *last; /* to be submitted, through operation->next */
     uint64_t outstanding;           /* requests submitted and not back */
     struct chunk_account account;
-    uint64_t large; /* bytes reserved by frames that arrive */
+    uint64_t large;           /* bytes reserved by sessions for requests that arrive */
+    uint64_t large_max;       /* what they may be */
+    uint64_t large_claim;     /* of those, what one session may count on */
+    struct session *favoured; /* the one that does at present; or NULL */
     bool full;
     bool draining; /* new sessions end at once */
 };
@@ -78,9 +82,23 @@ void sessions_take(struct sessions *sessions);
  */
 bool sessions_full(struct sessions *sessions);
 
-/* Room for a large frame. False: the session waits in line and is resumed when it has it. */
-bool sessions_reserve(struct sessions *sessions, struct session *session, uint64_t size);
-void sessions_unreserve(struct sessions *sessions, struct session *session);
+enum sessions_room {
+    SESSIONS_ROOM,    /* the session has it */
+    SESSIONS_WAIT,    /* it waits in line and is resumed when it has it */
+    SESSIONS_NO_ROOM, /* it has too much already to wait for more */
+};
+
+/* Room for the large requests of a session, `total` bytes instead of what it has at present.
+ *
+ * Nobody waits for ever, although those who wait have some room already: a part of all room, large
+ * enough for any one session, is given only to one session at a time, which therefore always can go
+ * on. Beyond that part no session waits, it only takes what is free. */
+enum sessions_room sessions_reserve(struct sessions *sessions, struct session *session,
+                                    uint64_t total) __attribute__((warn_unused_result));
+/* Gives back what is beyond `total`. */
+void sessions_release(struct sessions *sessions, struct session *session, uint64_t total);
+/* A session that waits is resumed without room. */
+void sessions_stop_waiting(struct sessions *sessions, struct session *session);
 
 /* Every session ends in good order: answers what has begun, says farewell, closes. */
 void sessions_drain(struct sessions *sessions);

@@ -181,23 +181,6 @@ static void test_preface_gets_goaway(void **state)
     f->passed = true;
 }
 
-/* Requests split into several frames are refused, once, and the connection stays in step. */
-static void test_continuation_is_refused(void **state)
-{
-    struct fixture *f = *state;
-    struct peer *peer = fixture_peer(f);
-    static const uint8_t body[] = "\0\0\0\1\0\1q\0\0\0\0\0\5hello";
-    const size_t size = sizeof body - 1, half = size / 2;
-    MUST(f, peer_create_queue(peer, "q", 0, &f->err));
-    send_frame(f, peer, OPCODE_ENQUEUE, FRAME_FLAG_CONTINUATION, 7000, body, half);
-    expect_error(f, peer, 7000, FIBP_INVALID_FRAME);
-    MUST(f, peer_ping(peer, &f->err)); /* other requests may come in between */
-    send_frame(f, peer, OPCODE_ENQUEUE, 0, 7000, body + half, size - half);
-    MUST(f, peer_ping(peer, &f->err));
-    fixture_wait_stats(f, peer, "q", 0, 0, 0);
-    f->passed = true;
-}
-
 static void test_enqueue_to_missing_queue(void **state)
 {
     struct fixture *f = *state;
@@ -334,7 +317,6 @@ int main(void)
         WITH_BROKER(test_malformed_body_keeps_the_connection),
         WITH_BROKER(test_bad_length_ends_the_connection),
         WITH_BROKER(test_preface_gets_goaway),
-        WITH_BROKER(test_continuation_is_refused),
         WITH_BROKER(test_enqueue_to_missing_queue),
         WITH_BROKER(test_enqueue_batches),
         WITH_BROKER(test_round_trip),

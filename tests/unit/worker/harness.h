@@ -309,6 +309,7 @@ static inline int harness_setup(void **state)
     harness = calloc(1, sizeof(*harness));
     assert_non_null(harness);
     harness->conf.fibp.max_frame_size = FRAME_LENGTH_MAX;
+    harness->conf.fibp.max_message_size = 64 << 20;
     harness->conf.fibp.max_pending_streams = 64;
     harness->conf.fibp.handshake_timeout_ms = 10000;
     harness->conf.fibp.keepalive_interval_ms = 30000;

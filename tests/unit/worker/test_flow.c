@@ -2,6 +2,7 @@
  * drain. */
 #include "harness.h"
 
+#include "worker/assembly.h"
 #include "worker/delivery.h"
 
 /* ---- pipelining and lifetimes ---- */
@@ -101,7 +102,8 @@ static void test_large_frame_in_pieces(void **state)
         /* Memory follows what came. */
         const struct conn *conn = &harness_session()->conn;
         if (conn->input)
-            assert_true(conn->input->capacity <= 2 * (at + 100000) + 262144);
+            assert_true(conn->input->capacity <= 262144);
+        assert_true(harness_session()->reserved <= 2 * (at + 100000));
     }
     harness_expect(OPCODE_PONG, 2);
     assert_int_equal(harness->submitted_count, 1);
@@ -127,50 +129,60 @@ static void test_claimed_length_takes_no_memory(void **state)
     harness_send(STR("some more"));
     for (int i = 0; i < 3; i++)
         harness_tick();
-    assert_true(harness_session()->conn.input->capacity <= 4096);
-    assert_true(harness_session()->reserved > 0);
+    assert_null(harness_session()->conn.input);
+    assert_int_equal(harness_session()->assembly->capacity, 4096);
+    assert_int_equal(harness->sessions.large, 0);
 }
 
 /* Bytes that trickle do not keep the room of a large frame from others for ever. */
 static void test_large_frame_that_trickles_is_given_up(void **state)
 {
     static const uint8_t header[] = {0x00, 0xff, 0xff, 0xff, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 1};
+    uint8_t *bytes = calloc(1, 100000);
 
     (void)state;
+    assert_non_null(bytes);
     harness_handshake();
     harness_send(str_of(header, sizeof(header)));
-    harness_tick();
-    harness_send(STR("some more"));
+    harness_send(str_of(bytes, 100000));
     HARNESS_UNTIL(harness_session()->reserved > 0);
-    /* 30 seconds and what 16 MiB need at the slowest pace allowed are over. */
-    harness_session()->reserved_ms -= SESSION_LARGE_MS + (16u << 20) / SESSION_LARGE_PACE + 1;
     harness_send(STR("x"));
-    HARNESS_UNTIL(harness->sessions.count == 0);
+    HARNESS_UNTIL(!harness_session()->conn.input);
+    /* 30 seconds and what so many bytes need at the slowest pace allowed are over. */
+    struct assembly_stream *stream = harness_session()->assembly->current;
+    stream->since_ms -= ASSEMBLY_MS + stream->taken / ASSEMBLY_PACE + 1;
+    harness_expect_error(1, FIBP_INVALID_FRAME);
     assert_int_equal(harness->sessions.large, 0);
+    harness_expect_close();
+    free(bytes);
 }
 
-/* Room for large frames is handed out first come first served; whoever waits gets it in time. */
+/* Whoever waits for room gets it in time. */
 static void test_large_frames_wait_for_room(void **state)
 {
-    uint64_t others = SESSIONS_LARGE_MAX - 100000;
+    struct session somebody;
     struct buf buf;
     uint8_t *payload = calloc(1, 200000);
 
     (void)state;
     assert_non_null(payload);
     harness_handshake();
-    harness->sessions.large = others;
+    harness->sessions.large = harness->sessions.large_max;
+    harness->sessions.favoured = &somebody;
     buf_init(&buf, 0);
     harness_enqueue(&buf, 1, STR("orders"), str_of(payload, 200000));
-    harness_send(str_of(buf.data, 1000));
-    harness_tick();
-    harness_send(str_of(buf.data + 1000, 1000));
+    harness_send(str_of(buf.data, 100000));
     HARNESS_UNTIL(!list_empty(&harness->sessions.waiting));
     assert_true(harness_session()->paused);
+    harness->sessions.large -= 300000;
+    for (int i = 0; i < 3; i++)
+        harness_tick();
+    assert_false(list_empty(&harness->sessions.waiting));
     harness->sessions.large = 0;
-    harness_send(str_of(buf.data + 2000, buf.size - 2000));
+    harness_send(str_of(buf.data + 100000, buf.size - 100000));
     harness_expect(OPCODE_ENQUEUE_RESULT, 1);
     assert_int_equal(harness->sessions.large, 0);
+    assert_null(harness->sessions.favoured);
     buf_free(&buf);
     free(payload);
 }

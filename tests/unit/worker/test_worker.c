@@ -311,6 +311,7 @@ static int setup(void **state)
                          .listen = listens,
                          .listen_count = 1};
     conf.fibp.max_frame_size = FRAME_LENGTH_MAX;
+    conf.fibp.max_message_size = 64 << 20;
     conf.fibp.max_pending_streams = 64;
     conf.fibp.handshake_timeout_ms = 10000;
     conf.fibp.keepalive_interval_ms = 30000;
