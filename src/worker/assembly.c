@@ -269,28 +269,41 @@ static bool assembly_reserve(struct assembly *assembly, struct assembly_stream *
     return false;
 }
 
-/* Sees that the chunk has room for `needed` bytes. It doubles at most, so that the memory taken is
- * in proportion to the bytes that came. */
+/* The capacity that a chunk with `present` bytes gets when `needed` are to be in it. It doubles at
+ * most, so that the memory taken is in proportion to the bytes that came; and beyond the frames
+ * that are known of it only by an eighth, so that little is wasted and many small frames do not
+ * make it move each time. */
+static size_t assembly_capacity(const struct assembly *assembly,
+                                const struct assembly_stream *stream, size_t present, size_t needed)
+{
+    uint64_t capacity = 2 * (uint64_t)present, ahead = present + (uint64_t)present / 8;
+    uint64_t most = assembly->last ? 0 : assembly_message_max(assembly->session);
+
+    if (capacity > stream->size)
+        capacity = stream->size > ahead ? stream->size : ahead;
+    if (capacity < ASSEMBLY_CHUNK_MIN)
+        capacity = ASSEMBLY_CHUNK_MIN;
+    if (most < stream->size)
+        most = stream->size;
+    if (capacity > most)
+        capacity = most;
+    return capacity < needed ? needed : (size_t)capacity;
+}
+
+/* Sees that the chunk has room for `needed` bytes. False: not now, or never. */
 static bool assembly_grow(struct assembly *assembly, struct assembly_stream *stream, size_t needed)
 {
     struct session *session = assembly->session;
     size_t present = stream->chunk ? stream->chunk->capacity : 0;
-    uint64_t most = assembly->last ? stream->size : assembly_message_max(session);
-    uint64_t capacity = 2 * (uint64_t)present;
+    size_t capacity = assembly_capacity(assembly, stream, present, needed);
     struct chunk *chunk;
 
     if (needed <= present)
         return true;
-    if (capacity < ASSEMBLY_CHUNK_MIN)
-        capacity = ASSEMBLY_CHUNK_MIN;
-    if (capacity < needed)
-        capacity = needed;
-    if (capacity > most)
-        capacity = most;
     if (!assembly_reserve(assembly, stream, assembly->capacity - present + capacity))
         return false;
-    chunk = stream->chunk ? chunk_resize(stream->chunk, (size_t)capacity)
-                          : chunk_create(&session->account, (size_t)capacity);
+    chunk = stream->chunk ? chunk_resize(stream->chunk, capacity)
+                          : chunk_create(&session->account, capacity);
     if (!chunk) {
         assembly_shrink(assembly, 0);
         assembly_refuse(assembly, stream, FIBP_INTERNAL_ERROR, STR("out of memory"));

@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include "unit/fibp/vectors.h"
+#include "fibp/reassembly.h"
 #include "worker/assembly.h"
 
 #define MESSAGE_MAX (64u << 20)
@@ -400,7 +401,7 @@ static void test_empty_frames(void **state)
     send_frame(OPCODE_DELETE_QUEUE, true, 1, "\0\1q", 3);
     for (int i = 0; i < 1000; i++)
         send_frame(OPCODE_DELETE_QUEUE, true, 1, NULL, 0);
-    harness_ping(1);
+    harness_ping(2);
     assert_int_equal(harness_session()->assembly->capacity, 4096);
     send_frame(OPCODE_DELETE_QUEUE, false, 1, NULL, 0);
     harness_expect(OPCODE_DELETE_QUEUE_RESULT, 1);
@@ -419,7 +420,7 @@ static void test_empty_frames_without_end(void **state)
     }
     for (uint32_t sent = 0; sent + 1000 <= REASSEMBLY_EMPTY_MAX; sent += 1000)
         harness_send(buf_str(&buf));
-    harness_ping(1);
+    harness_ping(2);
     assert_int_equal(harness_session()->assembly->capacity, 0);
     harness_send(buf_str(&buf));
     expect_refused(1, "too many empty frames in one continuation");
@@ -513,22 +514,28 @@ static void test_room_is_never_waited_for_in_a_circle(void **state)
     use(&own, &other);
     send_frame(OPCODE_ENQUEUE, true, 1, body.data, half);
     harness_ping(2);
-    assert_int_equal(harness->sessions.large, 2 * half);
+    assert_in_range(harness->sessions.large, 2 * half, 2 * half + half / 4);
     /* As if others had what is left. */
-    uint64_t others = harness->sessions.large_max - harness->sessions.large_claim - 2 * half;
+    uint64_t others = harness->sessions.large_max - harness->sessions.large_claim;
+    others -= harness->sessions.large;
     harness->sessions.large += others;
 
     send_frame(OPCODE_ENQUEUE, true, 1, body.data + half, half);
     harness_ping(3);
     assert_ptr_equal(harness->sessions.favoured, session_at(1));
     use(&other, &own);
-    send_frame(OPCODE_ENQUEUE, false, 1, body.data + half, half);
+    uint8_t header[] = {0, 0x10, 0, 6, OPCODE_ENQUEUE, 0, 0, 0, 0, 1};
+    harness_send(str_of(header, sizeof(header)));
+    harness_send(str_of(body.data + half, 100000)); /* as much as fits the socket at a time */
+    HARNESS_UNTIL(!session_at(0)->conn.input);
+    harness_send(str_of(body.data + half + 100000, 100000));
     HARNESS_UNTIL(!list_empty(&harness->sessions.waiting));
     assert_true(session_at(0)->paused);
     use(&own, &other);
     send_frame(OPCODE_ENQUEUE, false, 1, NULL, 0);
     expect_enqueued(1);
     use(&other, &own);
+    harness_send(str_of(body.data + half + 200000, half - 200000));
     expect_enqueued(1);
     assert_null(harness->sessions.favoured);
     assert_int_equal(harness->sessions.large, others);
@@ -567,7 +574,6 @@ static void test_waiting_in_vain(void **state)
     harness_ping(3);
     /* What is passed over counts as pending and is never too slow. */
     assert_int_equal(harness_session()->assembly->pending, 2);
-    only_stream()->last_ms = harness_session()->assembly->current ? 0 : only_stream()->last_ms;
     send_frame(OPCODE_ENQUEUE, true, 1, bytes, size);
     send_frame(OPCODE_ENQUEUE, false, 1, bytes, 10);
     harness_ping(4);
@@ -586,7 +592,7 @@ static void test_waiting_in_vain(void **state)
 static void test_total_of_a_connection(void **state)
 {
     size_t size = 1 << 20;
-    uint8_t *bytes = pattern(size);
+    uint8_t *bytes = pattern(2 * size);
     struct client other, own;
 
     (void)state;
@@ -594,27 +600,32 @@ static void test_total_of_a_connection(void **state)
     harness->sessions.large_max = 10 << 20;
     harness_handshake();
     other = fresh();
-    for (uint32_t id = 1; id <= 5; id++) {
+    for (uint32_t id = 1; id <= 4; id++) {
         send_frame(OPCODE_ENQUEUE, true, id, bytes, size);
         harness_ping(100 + id);
     }
-    assert_int_equal(harness->sessions.large, 5 << 20);
+    assert_in_range(harness->sessions.large, 4 << 20, 5 << 20);
     /* The half of all is the end for one connection. */
-    send_frame(OPCODE_ENQUEUE, true, 6, bytes, size);
-    harness_expect_error(6, FIBP_CHANNEL_FULL);
+    send_frame(OPCODE_ENQUEUE, true, 5, bytes, 2 * size);
+    harness_expect_error(5, FIBP_CHANNEL_FULL);
     harness_ping(7);
-    assert_true(harness->sessions.large <= 5 << 20);
+    assert_in_range(harness->sessions.large, 4 << 20, 5 << 20);
     /* Another one gets what is left, and then its claim. */
     use(&own, &other);
-    for (uint32_t id = 1; id <= 3; id++) {
+    for (uint32_t id = 1; id <= 2; id++) {
         send_frame(OPCODE_ENQUEUE, true, id, bytes, size);
         harness_ping(200 + id);
     }
+    assert_null(harness->sessions.favoured);
+    harness->sessions.large += size; /* somebody else's */
+    send_frame(OPCODE_ENQUEUE, true, 3, bytes, size / 2);
+    harness_ping(203);
     assert_ptr_equal(harness->sessions.favoured, session_at(1));
     assert_true(harness->sessions.large <= harness->sessions.large_max);
     send_frame(OPCODE_ENQUEUE, true, 4, bytes, size);
     harness_expect_error(4, FIBP_CHANNEL_FULL);
     harness_ping(8);
+    harness->sessions.large -= size;
     use(&other, &own);
     discard(&other);
     HARNESS_UNTIL(harness->sessions.count == 1);
