@@ -15,6 +15,7 @@ int cli_connect(struct cli *cli)
     struct fila_options options;
     fila_options_init(&options);
     options.address = cli->address;
+    options.max_message_size = CLI_MESSAGE_MAX; /* the broker has a limit of its own */
     cli->client = fila_connect(&options, &cli->error);
     if (cli->client)
         return CLI_OK;

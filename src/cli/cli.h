@@ -15,6 +15,9 @@ enum cli_status {
     CLI_USAGE = 2,
 };
 
+/* The largest message that any broker can be told to take. */
+#define CLI_MESSAGE_MAX (1024u * 1024 * 1024)
+
 struct cli {
     const char *address; /* NULL: the library's default */
     bool json;

@@ -139,14 +139,12 @@ static int enqueue_read(struct buf *input)
     return got > 0;
 }
 
-/* More than a frame can hold cannot be sent: no need to read on. */
-static bool enqueue_too_long(const struct enqueue *enqueue, size_t size)
+/* No broker takes it: no need to read on. */
+static bool enqueue_too_long(size_t size)
 {
-    if (size <= fila_max_frame_size(enqueue->cli->client))
+    if (size <= CLI_MESSAGE_MAX)
         return false;
-    fprintf(stderr,
-            "fila: standard input: a message is longer than the broker's limit of %u bytes\n",
-            (unsigned)fila_max_frame_size(enqueue->cli->client));
+    fprintf(stderr, "fila: standard input: a message is longer than %u bytes\n", CLI_MESSAGE_MAX);
     return true;
 }
 
@@ -157,7 +155,7 @@ static int enqueue_whole_input(struct enqueue *enqueue)
 
     buf_init(&input, 0);
     while ((more = enqueue_read(&input)) > 0)
-        if (enqueue_too_long(enqueue, input.size))
+        if (enqueue_too_long(input.size))
             goto out;
     if (more == 0 && enqueue_add(enqueue, 0, input.data, input.size) == 0)
         status = enqueue_send(enqueue, 1);
@@ -206,7 +204,7 @@ static int enqueue_each_line(struct enqueue *enqueue)
         if (count > 0)
             status = enqueue_send(enqueue, count);
         buf_consume(&input, used);
-        if (enqueue_too_long(enqueue, input.size))
+        if (enqueue_too_long(input.size))
             status = CLI_REFUSED;
     } while (more > 0 && status == CLI_OK);
     buf_free(&input);

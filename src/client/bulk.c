@@ -6,7 +6,7 @@
 #include "fibp/frame.h"
 #include "fibp/framed_client.h"
 
-#define BULK_FRAME_FIXED (FRAME_LENGTH_MIN + 4u) /* what length counts besides the items */
+#define BULK_FIXED 4u /* bytes of a body besides the items */
 
 /* The results of one frame, as its answer is decoded. */
 struct bulk_results {
@@ -47,24 +47,23 @@ static void bulk_fail(const struct bulk_operation *operation, void *results, siz
 static int bulk_check(struct fila *client, const struct bulk_operation *operation,
                       const void *items, size_t count, struct fila_error *error)
 {
-    size_t limit = transport_peer_max_frame_size(client->transport);
+    size_t limit = transport_max_message_size(client->transport);
     for (size_t i = 0; i < count; i++) {
         if (operation->check(items, i, error) != 0)
             return error_prefix(error, "%s %zu", operation->noun, i);
-        if (BULK_FRAME_FIXED + operation->size(items, i) > limit)
+        if (BULK_FIXED + operation->size(items, i) > limit)
             return error_set(error, FILA_TOO_LARGE,
-                             "%s %zu does not fit the server's frames of %zu bytes",
-                             operation->noun, i, limit);
+                             "%s %zu is longer than max_message_size, %zu bytes", operation->noun,
+                             i, limit);
     }
     return 0;
 }
 
-/* How many items from `first` on go into one frame: at least one. */
-static size_t bulk_extent(struct fila *client, const struct bulk_operation *operation,
-                          const void *items, size_t first, size_t count, size_t items_max)
+/* How many items from `first` on go into a body of `limit` bytes: at least one. */
+static size_t bulk_extent(const struct bulk_operation *operation, const void *items, size_t first,
+                          size_t count, size_t items_max, size_t limit)
 {
-    size_t limit = transport_peer_max_frame_size(client->transport);
-    size_t size = BULK_FRAME_FIXED, taken = 0;
+    size_t size = BULK_FIXED, taken = 0;
     while (first + taken < count && taken < items_max) {
         size += operation->size(items, first + taken);
         if (size > limit && taken > 0)
@@ -81,7 +80,7 @@ static int bulk_encode(struct buf *frame, const struct bulk_operation *operation
     size_t start = framed_client_batch_begin(frame, operation->opcode, 0, (uint32_t)count);
     for (size_t i = 0; i < count; i++)
         operation->add(frame, items, first + i);
-    if (frame_end(frame, start, FRAME_LENGTH_MAX) != 0)
+    if (frame_end(frame, start, UINT32_MAX) != 0) /* the transport splits it */
         return error_set(error, FILA_NO_MEMORY, "no memory for the request");
     return 0;
 }
@@ -93,12 +92,20 @@ struct bulk_part {
     size_t first, count;
 };
 
+/* The next part fills a frame; an item that is larger has several for itself. */
+static size_t bulk_part_extent(struct fila *client, const struct bulk_operation *operation,
+                               const void *items, size_t first, size_t count)
+{
+    return bulk_extent(operation, items, first, count, BULK_ITEMS_MAX,
+                       transport_peer_max_frame_size(client->transport) - FRAME_LENGTH_MIN);
+}
+
 static size_t bulk_part_count(struct fila *client, const struct bulk_operation *operation,
                               const void *items, size_t count)
 {
     size_t parts = 0;
     for (size_t first = 0; first < count; parts++)
-        first += bulk_extent(client, operation, items, first, count, BULK_ITEMS_MAX);
+        first += bulk_part_extent(client, operation, items, first, count);
     return parts;
 }
 
@@ -127,7 +134,7 @@ int bulk_run(struct fila *client, const struct bulk_operation *operation, const 
     for (; started < part_count; started++) {
         struct bulk_part *part = &parts[started];
         part->first = sent;
-        part->count = bulk_extent(client, operation, items, sent, count, BULK_ITEMS_MAX);
+        part->count = bulk_part_extent(client, operation, items, sent, count);
         part->results = (struct bulk_results){operation, bulk_at(operation, results, sent)};
         if (bulk_encode(&frame, operation, items, sent, part->count, &failure) != 0 ||
             call_start(&part->call, client, (uint8_t)operation->opcode, &frame, NULL, bulk_decode,
@@ -204,9 +211,10 @@ int bulk_submit(struct fila *client, const struct bulk_operation *operation, con
     }
     if (bulk_check(client, operation, items, count, error) != 0)
         goto out;
-    if (bulk_extent(client, operation, items, 0, count, WIRE_COUNT_MAX) < count) {
-        error_set(error, FILA_TOO_LARGE, "%zu items do not fit the server's frames of %u bytes",
-                  count, transport_peer_max_frame_size(client->transport));
+    size_t limit = transport_max_message_size(client->transport);
+    if (bulk_extent(operation, items, 0, count, WIRE_COUNT_MAX, limit) < count) {
+        error_set(error, FILA_TOO_LARGE, "%zu items are longer than max_message_size, %zu bytes",
+                  count, limit);
         goto out;
     }
     if (bulk_encode(&frame, operation, items, 0, count, error) != 0)

@@ -135,14 +135,17 @@ out:
 int call_run(struct fila *client, uint8_t opcode, struct buf *frame, int encoded,
              call_decoder decode, void *output, struct fila_error *error)
 {
+    size_t most = transport_max_message_size(client->transport);
     struct call call;
     int result = -1;
 
+    /* The encoders of single requests cut a longer one themselves, which is not meant here. */
+    if (most > FRAME_LENGTH_MAX - FRAME_LENGTH_MIN)
+        most = FRAME_LENGTH_MAX - FRAME_LENGTH_MIN;
     if (encoded != 0) {
         error_set(error, FILA_NO_MEMORY, "no memory for the request");
-    } else if (frame->size > 4 + (size_t)transport_peer_max_frame_size(client->transport)) {
-        error_set(error, FILA_TOO_LARGE, "the request does not fit the server's frames of %u bytes",
-                  transport_peer_max_frame_size(client->transport));
+    } else if (frame->size - FRAME_OVERHEAD > most) {
+        error_set(error, FILA_TOO_LARGE, "the request is longer than %zu bytes", most);
     } else if (call_allowed(client, error) == 0) {
         uint64_t deadline = call_deadline(client);
         if (call_start(&call, client, opcode, frame, NULL, decode, output, 0, error) == 0)

@@ -149,6 +149,9 @@ static int client_handshake(int fd, const struct fila_options *options, struct b
                   opcode_name(frame.opcode));
     } else if (!framed_client_handshake_ok(&reader, &answer)) {
         error_set_reader(error, "HandshakeOk", &reader);
+    } else if (answer.max_frame_size <= FRAME_LENGTH_MIN) {
+        error_set(error, FILA_PROTOCOL, "handshake: the server takes only frames of %u bytes",
+                  (unsigned)answer.max_frame_size);
     } else if (answer.version != FRAME_PROTOCOL_VERSION) {
         error_set(error, FILA_BAD_VERSION, "handshake: the server speaks version %u",
                   answer.version);
@@ -191,7 +194,9 @@ struct fila *fila_connect(const struct fila_options *given, struct fila_error *e
         options = *given;
     limits = (struct transport_limits){
         .max_frame_size = options.max_frame_size,
-        .max_message_size = options.max_message_size,
+        .max_message_size = options.max_message_size < TRANSPORT_MESSAGE_MAX
+                                ? options.max_message_size
+                                : TRANSPORT_MESSAGE_MAX,
     };
     uint64_t deadline_ms = options.connect_timeout_ms > UINT64_MAX / 2
                                ? UINT64_MAX

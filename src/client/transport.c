@@ -19,7 +19,9 @@
 #define TRANSPORT_OUT_HIGH (4u * 1024 * 1024) /* unsent bytes beyond which submitting waits */
 #define TRANSPORT_OUT_KEEP TRANSPORT_OUT_HIGH /* capacity kept when everything is sent */
 #define TRANSPORT_CLOSE_MS 1000u              /* for unsent bytes and the peer's goodbye */
-#define TRANSPORT_FRAME_ID_AT 6u              /* where request_id stands in a frame */
+#define TRANSPORT_FRAME_OPCODE_AT 4u          /* where these stand in a frame */
+#define TRANSPORT_FRAME_ID_AT 6u
+#define TRANSPORT_AROUND (4u * 1024 * 1024) /* a Delivery is longer than its messages are */
 
 struct transport {
     int fd;
@@ -97,18 +99,36 @@ static bool transport_flush(struct transport *transport)
     return left;
 }
 
+/* Appends a frame under request_id `id`: as it is, or in as many as the peer's limit wants. Under
+ * out_lock. Nothing is appended when memory fails. */
+static void transport_split(struct transport *transport, const struct buf *frame, uint32_t id)
+{
+    size_t most = transport->limits.peer_max_frame_size - FRAME_LENGTH_MIN;
+    struct str body = str_of(frame->data + FRAME_OVERHEAD, frame->size - FRAME_OVERHEAD);
+    size_t count = body.size > 0 ? (body.size + most - 1) / most : 1;
+    struct buf *out = &transport->out;
+
+    if (!buf_reserve(out, body.size + count * FRAME_OVERHEAD))
+        return;
+    while (count-- > 0) {
+        size_t part = count > 0 ? most : body.size;
+        buf_append_u32(out, (uint32_t)(part + FRAME_LENGTH_MIN));
+        buf_append_u8(out, frame->data[TRANSPORT_FRAME_OPCODE_AT]);
+        buf_append_u8(out, count > 0 ? FRAME_FLAG_CONTINUATION : 0);
+        buf_append_u32(out, id);
+        buf_append(out, body.data, part);
+        body = str_of(body.data + part, body.size - part);
+    }
+}
+
 /* Appends a frame under request_id `id` and sends what can be sent at once. The reader only
  * appends: it flushes when it has dispatched all it read. -1: no memory, nothing was appended. */
 static int transport_append(struct transport *transport, const struct buf *frame, uint32_t id)
 {
     pthread_mutex_lock(&transport->out_lock);
-    size_t at = transport->out.size;
-    bool idle = at == transport->out_sent, left = false;
-    if (!transport->out_closed) {
-        buf_append_str(&transport->out, buf_str(frame));
-        if (!transport->out.failed)
-            bytes_put_u32(transport->out.data + at + TRANSPORT_FRAME_ID_AT, id);
-    }
+    bool idle = transport->out.size == transport->out_sent, left = false;
+    if (!transport->out_closed)
+        transport_split(transport, frame, id);
     bool failed = transport->out.failed;
     transport->out.failed = false;
     if (!failed && !transport_on_reader(transport))
@@ -558,8 +578,9 @@ struct transport *transport_open(int fd, const struct transport_limits *limits, 
     buf_init(&transport->out, 0);
     buf_init(&transport->in, 0);
     list_init(&transport->sinks);
-    reassembly_init(&transport->reassembly, REASSEMBLY_STREAMS_MAX, limits->max_message_size,
-                    limits->max_message_size);
+    reassembly_init(&transport->reassembly, REASSEMBLY_STREAMS_MAX,
+                    limits->max_message_size + TRANSPORT_AROUND,
+                    limits->max_message_size + TRANSPORT_AROUND);
     transport->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     buf_append_str(&transport->in, early);
     if (hash_init(&transport->requests, &hash_malloc) != 0 || transport->in.failed) {
@@ -625,6 +646,11 @@ void transport_free(struct transport *transport)
 uint32_t transport_peer_max_frame_size(const struct transport *transport)
 {
     return transport->limits.peer_max_frame_size;
+}
+
+size_t transport_max_message_size(const struct transport *transport)
+{
+    return transport->limits.max_message_size;
 }
 
 bool transport_on_reader(const struct transport *transport)

@@ -45,9 +45,11 @@ struct transport_sink {
 
 struct transport_limits {
     uint32_t max_frame_size;      /* of the frames received */
-    size_t max_message_size;      /* of a reassembled one */
-    uint32_t peer_max_frame_size; /* of the frames sent */
+    size_t max_message_size;      /* of what is put together from frames, or split into them */
+    uint32_t peer_max_frame_size; /* of the frames sent; more than FRAME_LENGTH_MIN */
 };
+
+#define TRANSPORT_MESSAGE_MAX ((size_t)UINT32_MAX / 2) /* no limit for a message is higher */
 
 /* Takes over a connected socket and starts the reader. `early`: bytes received already. The socket
  * is the connection's from here on, also when this fails. */
@@ -60,11 +62,13 @@ void transport_close(struct transport *transport);
 void transport_free(struct transport *transport); /* after transport_close() */
 
 uint32_t transport_peer_max_frame_size(const struct transport *transport);
+size_t transport_max_message_size(const struct transport *transport);
 
 /* True on the reader thread: the caller must not wait for it. */
 bool transport_on_reader(const struct transport *transport);
 
-/* Sends one frame, made with request_id 0 by the encoders of fibp, under a new id. `request` and
+/* Sends one frame, made with request_id 0 by the encoders of fibp, under a new id; one longer than
+ * the peer takes goes out in several. `request` and
  * `sink` may be NULL when no answer or no push is expected. Waits for room when much is unsent, at
  * most `timeout_ms`, but not on the reader thread. On -1 nothing was registered or sent; on 0
  * `complete` will be called. */

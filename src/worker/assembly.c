@@ -1,5 +1,6 @@
 #include "worker/assembly.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -218,6 +219,24 @@ static enum reassembly_result assembly_judge(const struct session *session,
     return REASSEMBLY_READY;
 }
 
+/* Ends the session over a frame. */
+static void assembly_fail(struct session *session, uint32_t request_id,
+                          enum reassembly_result result)
+{
+    char text[128];
+
+    if (result == REASSEMBLY_NO_MEMORY) {
+        session_fail(session, request_id, FIBP_INTERNAL_ERROR, STR("out of memory"));
+        return;
+    }
+    if (result == REASSEMBLY_TOO_LARGE)
+        snprintf(text, sizeof(text), "request larger than %llu bytes (fibp.max_message_size)",
+                 (unsigned long long)assembly_message_max(session));
+    else
+        snprintf(text, sizeof(text), "%s", reassembly_result_text(result));
+    session_fail(session, request_id, FIBP_INVALID_FRAME, str_from_c(text));
+}
+
 bool assembly_begin(struct session *session, const struct frame *header, bool wanted)
 {
     struct assembly_stream *stream = assembly_find(session, header->request_id);
@@ -231,9 +250,7 @@ bool assembly_begin(struct session *session, const struct frame *header, bool wa
             stream->fate = ASSEMBLY_COUNTED;
     }
     if (result != REASSEMBLY_READY) {
-        session_fail(session, header->request_id,
-                     result == REASSEMBLY_NO_MEMORY ? FIBP_INTERNAL_ERROR : FIBP_INVALID_FRAME,
-                     str_from_c(reassembly_result_text(result)));
+        assembly_fail(session, header->request_id, result);
         return false;
     }
     struct assembly *assembly = session->assembly;

@@ -25,8 +25,9 @@
  * memory until they are received. The broker leases at most `scheduler.max_unacked` messages
  * (10,000 by default) to one consumer at a time, but each lease ends with its visibility timeout: a
  * program that does not receive for longer than that collects as many again. Cancel a consumer that
- * is not read. No frame longer than max_frame_size and no split message longer than
- * max_message_size is accepted from the server.
+ * is not read. No frame longer than max_frame_size and no message longer than max_message_size is
+ * accepted from the server. Messages longer than a frame are sent in several, and take their size
+ * twice until they are sent.
  */
 #ifndef FILA_H
 #define FILA_H
@@ -78,11 +79,11 @@ enum fila_code {
     /* found out by the library */
     FILA_USAGE, /* the call is wrong; nothing was sent */
     FILA_NO_MEMORY,
-    FILA_TOO_LARGE,    /* does not fit a frame or a length field; nothing was sent */
-    FILA_TRANSPORT,    /* could not connect, or the connection is lost */
-    FILA_TIMEOUT,      /* no answer in time; a request may have been executed or not */
-    FILA_PROTOCOL,     /* the server sent what the protocol does not allow */
-    FILA_CLOSED,       /* fila_close() or fila_consumer_cancel() was called */
+    FILA_TOO_LARGE, /* beyond max_message_size, or does not fit a length field; nothing was sent */
+    FILA_TRANSPORT, /* could not connect, or the connection is lost */
+    FILA_TIMEOUT,   /* no answer in time; a request may have been executed or not */
+    FILA_PROTOCOL,  /* the server sent what the protocol does not allow */
+    FILA_CLOSED,    /* fila_close() or fila_consumer_cancel() was called */
     FILA_DISCONNECTED, /* the server said goodbye: it is shutting down */
 
     /* said by the server */
@@ -143,7 +144,8 @@ struct fila_options {
     uint64_t connect_timeout_ms; /* connecting and handshake together (name look-up apart) */
     uint64_t request_timeout_ms; /* how long a blocking call waits for its answer */
     uint32_t max_frame_size;     /* longest frame accepted from the server, bytes */
-    size_t max_message_size;     /* longest message put together from several frames, bytes */
+    size_t max_message_size;     /* longest message sent or accepted, bytes. A server with a lower
+                                  * limit refuses the request and ends the connection */
 };
 
 /* Fills in the defaults: localhost:5555, no key, 10 s, 30 s, 16 MiB, 64 MiB. */
@@ -159,7 +161,7 @@ FILA_API struct fila *fila_connect(const struct fila_options *options,
  * callbacks. */
 FILA_API void fila_close(struct fila *client);
 
-/* Longest request in bytes that the server accepts; a single message must fit it. */
+/* Longest frame in bytes that the server accepts; longer requests are sent in several. */
 FILA_API uint32_t fila_max_frame_size(const struct fila *client);
 
 /* Waits for the server's Pong. */
@@ -184,8 +186,9 @@ struct fila_enqueue_result {
 FILA_API int fila_enqueue(struct fila *client, const struct fila_message *message,
                           char id[FILA_ID_SIZE], struct fila_error *error) FILA_CHECKED;
 
-/* Enqueues any number of messages for any queues: frames of at most 1,000 messages and the server's
- * largest frame follow each other without waiting, then the answers are collected. results[i]
+/* Enqueues any number of messages for any queues: requests of at most 1,000 messages and the
+ * server's largest frame (a larger message goes alone) follow each other without waiting, then the
+ * answers are collected. results[i]
  * belongs to messages[i]. Returns 0 when every message got an answer (which may be an error of its
  * own: look at the results); -1 when some did not, their results then have the code of the failure,
  * and `error` has the first of these. Messages of one queue keep their order. */
@@ -199,7 +202,7 @@ FILA_API int fila_enqueue_many(struct fila *client, const struct fila_message *m
 typedef void (*fila_enqueue_callback)(void *context, const struct fila_enqueue_result *results,
                                       size_t count, const struct fila_error *error);
 
-/* Enqueues without waiting, in one frame: what does not fit it is FILA_TOO_LARGE. The messages are
+/* Enqueues without waiting, in one request of at most max_message_size bytes. The messages are
  * copied. Returns -1, and the callback does not run, when the request could not be accepted.
  * Requests under way are not timed out: their callbacks run with the answer or the end of the
  * connection. */

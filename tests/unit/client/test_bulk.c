@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "fibp/reassembly.h"
 #include "server.h"
 
 #define MANY 2500
@@ -180,6 +181,88 @@ static void never_called(void *context, const struct fila_enqueue_result *result
 }
 
 /* Found out before anything is sent. */
+#define LARGE (10 * SMALL_FRAME + 7)
+
+/* Puts requests together until one is whole, whose frames it counts. */
+static uint32_t whole_request(struct server *server, struct reassembly *reassembly,
+                              struct frame *frame, size_t *frames)
+{
+    enum reassembly_result result = REASSEMBLY_HELD;
+
+    for (*frames = 0; result == REASSEMBLY_HELD && server_read(server, frame); ++*frames) {
+        SERVER_EXPECT(server, frame->opcode == OPCODE_ENQUEUE);
+        SERVER_EXPECT(server, frame->size <= SMALL_FRAME + 4);
+        result = reassembly_take(reassembly, frame);
+    }
+    SERVER_EXPECT(server, result == REASSEMBLY_READY);
+    return frame->request_id;
+}
+
+static void script_large(struct server *server)
+{
+    struct framed_enqueue_item item;
+    struct reassembly reassembly;
+    struct wire_reader reader;
+    struct frame frame;
+    uint32_t count;
+    size_t frames;
+
+    server_welcome(server);
+    reassembly_init(&reassembly, 1, 1 << 20, 1 << 20);
+    /* Three requests, the second of which is large, and an asynchronous one. */
+    for (uint8_t i = 0; i < 4; i++) {
+        uint32_t id = whole_request(server, &reassembly, &frame, &frames);
+        SERVER_EXPECT(server, frames == (i % 2 ? 11 : 1));
+        wire_reader_init(&reader, frame.body);
+        SERVER_EXPECT(server, framed_enqueue_check(&reader, &count) && count == 1);
+        SERVER_EXPECT(server, framed_enqueue_next(&reader, &item));
+        SERVER_EXPECT(server, item.payload.size == (i % 2 ? LARGE : 1));
+        for (size_t at = 0; at < item.payload.size; at++)
+            SERVER_EXPECT(server, item.payload.data[at] == (uint8_t)(at * 7 + at / 251));
+        server_answer_enqueue(server, id, i);
+    }
+    reassembly_free(&reassembly);
+    server_expect_end(server);
+}
+
+static void done(void *context, const struct fila_enqueue_result *results, size_t count,
+                 const struct fila_error *error)
+{
+    (void)error;
+    if (count == 1 && results[0].code == FILA_OK)
+        sem_post(context);
+}
+
+/* What does not fit a frame goes out in several, all under its own id and after each other. */
+static void test_large_messages_are_split(void **state)
+{
+    static uint8_t payload[LARGE];
+    struct fila_error error = FILA_ERROR_INIT;
+    struct fila_enqueue_result results[3];
+    struct fila_message small = {.queue = fila_text("q"), .payload = {payload, 1}};
+    struct fila_message large = {.queue = fila_text("q"), .payload = {payload, LARGE}};
+    struct fila_message messages[] = {small, large, small};
+    struct server server;
+    sem_t answered;
+
+    (void)state;
+    for (size_t i = 0; i < LARGE; i++)
+        payload[i] = (uint8_t)(i * 7 + i / 251);
+    sem_init(&answered, 0, 0);
+    server_start(&server, script_large);
+    server.max_frame_size = SMALL_FRAME;
+    server_run(&server);
+    struct fila *client = server_connect(&server, 20000);
+    assert_int_equal(fila_enqueue_many(client, messages, 3, results, &error), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(results[i].code, FILA_OK);
+    assert_int_equal(fila_enqueue_async(client, &large, done, &answered, &error), 0);
+    sem_wait(&answered);
+    fila_close(client);
+    server_stop(&server);
+    sem_destroy(&answered);
+}
+
 static void test_refused_locally(void **state)
 {
     (void)state;
@@ -197,10 +280,14 @@ static void test_refused_locally(void **state)
     server_start(&server, script_nothing);
     server.max_frame_size = SMALL_FRAME;
     server_run(&server);
-    struct fila *client = server_connect(&server, 20000);
+    struct fila_options options;
+    fila_options_init(&options);
+    options.max_message_size = SMALL_FRAME;
+    struct fila *client = server_connect_with(&server, options);
     assert_int_equal(fila_max_frame_size(client), SMALL_FRAME);
     assert_int_equal(fila_enqueue(client, &large, NULL, &error), -1);
     assert_int_equal(error.code, FILA_TOO_LARGE);
+    assert_string_equal(error.text, "message 0 is longer than max_message_size, 2000 bytes");
     assert_int_equal(fila_enqueue_many(client, pair, 2, results, &error), -1);
     assert_int_equal(error.code, FILA_USAGE);
     assert_string_equal(error.text, "message 1: queue name is not valid UTF-8");
@@ -219,9 +306,9 @@ static void test_refused_locally(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_split_by_count),  cmocka_unit_test(test_split_by_bytes),
-        cmocka_unit_test(test_partly_answered), cmocka_unit_test(test_nack),
-        cmocka_unit_test(test_refused_locally),
+        cmocka_unit_test(test_split_by_count),           cmocka_unit_test(test_split_by_bytes),
+        cmocka_unit_test(test_partly_answered),          cmocka_unit_test(test_nack),
+        cmocka_unit_test(test_large_messages_are_split), cmocka_unit_test(test_refused_locally),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

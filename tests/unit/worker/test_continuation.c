@@ -389,7 +389,7 @@ static void test_message_too_large(void **state)
     send_frame(OPCODE_ENQUEUE, true, 1, NULL, 0);
     harness_ping(3);
     harness_send(str_of(header, sizeof(header)));
-    expect_refused(1, "reassembled message too large");
+    expect_refused(1, "request larger than 2097152 bytes (fibp.max_message_size)");
     free(bytes);
 }
 
