@@ -15,6 +15,7 @@
 #include "process/support/peer_internal.h"
 
 #define READ_SIZE 65536u
+#define PEER_MESSAGE_MAX (256u << 20) /* bytes of what is put together from several frames */
 
 static int connect_unix(const char *path, struct err *err)
 {
@@ -70,6 +71,7 @@ struct peer *peer_connect(const char *address, struct err *err)
     peer->fd = fd;
     buf_init(&peer->input, 0);
     buf_init(&peer->output, 0);
+    reassembly_init(&peer->reassembly, REASSEMBLY_STREAMS_MAX, PEER_MESSAGE_MAX, PEER_MESSAGE_MAX);
     peer->kept_tail = &peer->kept;
     peer->next_request = 1;
     return peer;
@@ -86,6 +88,7 @@ static void peer_free(struct peer *peer)
     free(peer->open);
     buf_free(&peer->input);
     buf_free(&peer->output);
+    reassembly_free(&peer->reassembly);
     free(peer);
 }
 
@@ -197,8 +200,8 @@ static int answer_ping(struct peer *peer, uint32_t request_id, struct err *err)
     return status;
 }
 
-/* The first complete frame of the input: 1; 0: there is none; -1: the input makes no sense. Frames
- * split by continuation are not put together: the tests of this broker stay below that size. */
+/* The first complete frame of the input: 1; 0: there is none; -1: the input makes no sense; 2: it
+ * was dealt with, or is a part of one that the server has split. */
 static int take_frame(struct peer *peer, struct peer_frame **taken, struct err *err)
 {
     struct frame frame;
@@ -210,13 +213,20 @@ static int take_frame(struct peer *peer, struct peer_frame **taken, struct err *
     default:
         return err_set(err, 0, "the server sent a frame of a length that is not allowed");
     }
-    if (frame.flags & FRAME_FLAG_CONTINUATION)
-        return err_set(err, 0, "the server split a frame");
+    size_t used = frame.size;
+    peer->longest = used > peer->longest ? used : peer->longest;
+    enum reassembly_result whole = reassembly_take(&peer->reassembly, &frame);
+    if (whole == REASSEMBLY_HELD) {
+        buf_consume(&peer->input, used);
+        return 2;
+    }
+    if (whole != REASSEMBLY_READY)
+        return err_set(err, 0, "the server split a frame: %s", reassembly_result_text(whole));
     if (frame.opcode == OPCODE_DISCONNECT)
         peer->goodbye = true;
     if (frame.opcode == OPCODE_PING) {
         uint32_t request_id = frame.request_id;
-        buf_consume(&peer->input, frame.size);
+        buf_consume(&peer->input, used);
         return answer_ping(peer, request_id, err) == 0 ? 2 : -1;
     }
     struct peer_frame *copy = malloc(sizeof *copy + frame.body.size);
@@ -228,7 +238,7 @@ static int take_frame(struct peer *peer, struct peer_frame **taken, struct err *
                                 .size = frame.body.size};
     if (frame.body.size)
         memcpy(copy->body, frame.body.data, frame.body.size);
-    buf_consume(&peer->input, frame.size);
+    buf_consume(&peer->input, used);
     *taken = copy;
     return 1;
 }

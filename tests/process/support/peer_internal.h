@@ -4,6 +4,7 @@
 #ifndef FILAD_TESTS_PEER_INTERNAL_H
 #define FILAD_TESTS_PEER_INTERNAL_H
 
+#include "fibp/reassembly.h"
 #include "process/support/peer.h"
 
 struct peer {
@@ -13,6 +14,8 @@ struct peer {
     uint32_t next_request;
     uint64_t read_ns; /* when the last bytes came */
     struct buf input, output;
+    struct reassembly reassembly;
+    size_t longest;                       /* bytes of the longest frame that came */
     struct peer_frame *kept, **kept_tail; /* received, not asked for yet; oldest first */
     struct peer_frame *open;              /* a Delivery whose messages are handed out one by one */
     uint32_t open_left;
