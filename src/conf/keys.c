@@ -72,7 +72,7 @@ static const struct schema_key fibp_keys[] = {
      .max = 16 * MEGABYTE, .doc = "largest frame, told to clients"},
     {"max_message_size", SCHEMA_SIZE, AT(fibp.max_message_size), .initial = "64m",
      .min = 64 * KILOBYTE, .max = GIGABYTE,
-     .doc = "largest operation put together from continuation frames"},
+     .doc = "largest request put together from continuation frames"},
     {"max_pending_streams", SCHEMA_INT, AT(fibp.max_pending_streams), .initial = "64", .min = 1,
      .max = 4096, .doc = "unfinished continuation streams of one connection"},
     {"handshake_timeout", SCHEMA_TIME, AT(fibp.handshake_timeout_ms), .initial = "10s", .min = 100,

@@ -274,22 +274,17 @@ static inline void server_stop(struct server *server)
         fail_msg("server: %s", server->failure);
 }
 
-static inline struct fila *server_connect_with(struct server *server, struct fila_options options)
+static inline struct fila *server_connect(struct server *server, uint64_t request_timeout_ms)
 {
     struct fila_error error = FILA_ERROR_INIT;
+    struct fila_options options;
+    fila_options_init(&options);
     options.address = server->address;
+    options.request_timeout_ms = request_timeout_ms;
     struct fila *client = fila_connect(&options, &error);
     if (!client)
         fail_msg("connect: %s", error.text);
     return client;
-}
-
-static inline struct fila *server_connect(struct server *server, uint64_t request_timeout_ms)
-{
-    struct fila_options options;
-    fila_options_init(&options);
-    options.request_timeout_ms = request_timeout_ms;
-    return server_connect_with(server, options);
 }
 
 /* --- answers --- */

@@ -282,8 +282,10 @@ static void test_refused_locally(void **state)
     server_run(&server);
     struct fila_options options;
     fila_options_init(&options);
+    options.address = server.address;
     options.max_message_size = SMALL_FRAME;
-    struct fila *client = server_connect_with(&server, options);
+    struct fila *client = fila_connect(&options, &error);
+    assert_non_null(client);
     assert_int_equal(fila_max_frame_size(client), SMALL_FRAME);
     assert_int_equal(fila_enqueue(client, &large, NULL, &error), -1);
     assert_int_equal(error.code, FILA_TOO_LARGE);

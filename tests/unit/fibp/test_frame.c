@@ -27,6 +27,25 @@ static void test_parse(void **state)
     assert_int_equal(frame.size, sizeof(ping));
 }
 
+/* What stands before the body is known before the body is there. */
+static void test_parse_header(void **state)
+{
+    static const uint8_t begun[] = {0, 0, 0, 9, OPCODE_ENQUEUE, 1, 1, 2, 3, 4, 'a', 'b'};
+    struct frame frame;
+
+    (void)state;
+    assert_int_equal(frame_parse(str_of(begun, 9), 100, &frame), FRAME_MORE);
+    assert_int_equal(frame.opcode, 0);
+    for (size_t size = FRAME_OVERHEAD; size <= sizeof(begun); size++) {
+        assert_int_equal(frame_parse(str_of(begun, size), 100, &frame), FRAME_MORE);
+        assert_int_equal(frame.opcode, OPCODE_ENQUEUE);
+        assert_int_equal(frame.flags, FRAME_FLAG_CONTINUATION);
+        assert_int_equal(frame.request_id, 0x01020304);
+        assert_int_equal(frame.size, 13);
+        assert_int_equal(frame.body.size, 0);
+    }
+}
+
 static void test_length_bounds(void **state)
 {
     (void)state;
@@ -134,9 +153,9 @@ static void test_failure(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse),   cmocka_unit_test(test_length_bounds),
-        cmocka_unit_test(test_write),   cmocka_unit_test(test_split),
-        cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_parse),         cmocka_unit_test(test_parse_header),
+        cmocka_unit_test(test_length_bounds), cmocka_unit_test(test_write),
+        cmocka_unit_test(test_split),         cmocka_unit_test(test_failure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -63,6 +63,11 @@ static void test_limits(void **state)
     assert_int_equal(take(&reassembly, 4, 0x10, true, "x"), REASSEMBLY_HELD);
     assert_int_equal(take(&reassembly, 4, OPCODE_PING, false, ""), REASSEMBLY_MISMATCH);
     assert_int_equal(reassembly.count, 0);
+    for (unsigned i = 0; i < REASSEMBLY_EMPTY_MAX; i++)
+        assert_int_equal(take(&reassembly, 5, 0x10, true, ""), REASSEMBLY_HELD);
+    assert_int_equal(take(&reassembly, 5, 0x10, true, "x"), REASSEMBLY_HELD);
+    assert_int_equal(take(&reassembly, 5, 0x10, false, ""), REASSEMBLY_TOO_MANY_EMPTY);
+    assert_int_equal(reassembly.count, 0);
     reassembly_free(&reassembly);
 }
 
