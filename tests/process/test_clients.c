@@ -246,6 +246,17 @@ static void test_large_requests_of_java(void **state)
     f->passed = true;
 }
 
+static void test_large_requests_of_go(void **state)
+{
+    static const size_t sizes[][2] = {
+        {1000, 100}, {100000, 8192}, {20 << 20, FRAME_LENGTH_MAX - FRAME_LENGTH_MIN}};
+    struct fixture *f = *state;
+    struct foreign *go = foreign_open(&foreign_go, f->broker.numbered_address);
+    large_requests(go, sizes, 3);
+    foreign_close(go);
+    f->passed = true;
+}
+
 static void send_raw(struct foreign *client, const uint8_t *bytes, size_t size)
 {
     struct err err;
@@ -408,6 +419,7 @@ int main(void)
         WITH(fixture_setup, test_rust_consumes_again),
         WITH(fixture_setup, test_javascript_streams),
         WITH(fixture_setup, test_large_requests_of_java),
+        WITH(setup_s2, test_large_requests_of_go),
         WITH(setup_short_keepalive, test_javascript_pings),
         WITH(setup_short_keepalive, test_go_answers_pings),
         WITH(fixture_setup, test_go_produces_on_the_default_listener),
