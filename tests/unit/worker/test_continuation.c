@@ -574,6 +574,12 @@ static void test_waiting_in_vain(void **state)
     harness_ping(3);
     /* What is passed over counts as pending and is never too slow. */
     assert_int_equal(harness_session()->assembly->pending, 2);
+    struct list *last = harness_session()->assembly->streams.prev;
+    struct assembly_stream *refused = CONTAINER_OF(last, struct assembly_stream, list);
+    assert_int_equal(refused->fate, ASSEMBLY_REFUSED);
+    refused->since_ms = refused->last_ms = 0;
+    look_now();
+    harness_ping(5);
     send_frame(OPCODE_ENQUEUE, true, 1, bytes, size);
     send_frame(OPCODE_ENQUEUE, false, 1, bytes, 10);
     harness_ping(4);
