@@ -1,6 +1,6 @@
 /*
- * control - what a test tells the fault shim, and what the shim reports: a file that the test and
- * all processes of the broker map. A file of zeros asks for nothing.
+ * control - what a test tells the shims, and what they report: a file that the test and all
+ * processes of the broker map. A file of zeros asks for nothing.
  *
  * "Files of the store" are those below $FILAD_SHIM_STORE.
  */
@@ -9,6 +9,8 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
+
+#define SHIM_HEAPS 64
 
 struct shim_control {
     /* Syncs of files of the store. */
@@ -31,6 +33,14 @@ struct shim_control {
 
     /* The wall clock. */
     _Atomic int64_t clock_offset_s;
+
+    /* Memory, of the shim `heap`: raise heap_asked after setting heap_reports to 0. */
+    _Atomic uint32_t heap_asked;
+    _Atomic uint32_t heap_reports;
+    struct {
+        _Atomic int32_t pid;    /* set last */
+        _Atomic uint64_t bytes; /* handed out by malloc; 0 under a sanitizer */
+    } heaps[SHIM_HEAPS];
 };
 
 #endif
