@@ -132,15 +132,27 @@ int error_prefix(struct fila_error *error, const char *format, ...)
     return -1;
 }
 
+/* A server's words go to terminals and logs: on one line and without control characters. */
+static void error_make_line(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = ' ';
+}
+
 int error_set_status(struct fila_error *error, uint8_t wire_code, struct str text)
 {
-    enum fila_code code = error_code_from_wire(wire_code);
-    if (text.size == 0)
+    /* An error that says that it is none is one all the same. */
+    enum fila_code code =
+        wire_code == FIBP_OK ? FILA_SERVER_ERROR : error_code_from_wire(wire_code);
+    if (text.size == 0 || text.data[0] == '\0')
         text = str_from_c(fila_code_text(code));
     text.size = utf8_truncate(text, text.size < FILA_TEXT_SIZE ? text.size : FILA_TEXT_SIZE - 1);
     error_set(error, code, "%.*s", STR_PRINT(text));
-    if (error)
+    if (error) {
+        error_make_line(error->text);
         error->server_code = wire_code;
+    }
     return -1;
 }
 
