@@ -385,12 +385,11 @@ static int transport_dispatch(struct transport *transport, struct frame *frame,
 /* Dispatches every complete frame in `in`; -1 with the reason when the connection has to end. */
 static int transport_dispatch_all(struct transport *transport, struct fila_error *error)
 {
-    for (;;) {
+    while (transport->in_used < transport->in.size) {
         struct frame frame;
         struct str rest = str_of(transport->in.data + transport->in_used,
                                  transport->in.size - transport->in_used);
-        enum frame_result result =
-            rest.size ? frame_parse(rest, transport->limits.max_frame_size, &frame) : FRAME_MORE;
+        enum frame_result result = frame_parse(rest, transport->limits.max_frame_size, &frame);
         if (result == FRAME_MORE)
             break;
         if (result != FRAME_READY)

@@ -160,7 +160,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fila_close(client);
         REQUIRE(called == accepted);
     } else {
-        REQUIRE(error.code != FILA_OK && error.text && error.text[0] != '\0');
+        REQUIRE(error.code != FILA_OK && error.text[0] != '\0');
     }
     (void)fila_error_metadata(&error, "leader_addr");
     fila_error_clear(&error);

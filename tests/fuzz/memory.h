@@ -316,10 +316,12 @@ static inline void memory_execute(struct operation *operation)
         memory_unsubscribe(((struct operation_subscription *)operation)->subscription);
         break;
     case OPERATION_CREATE_QUEUE:
-        operation->status = memory_create(((struct operation_create_queue *)operation)->name);
+        operation->status =
+            (uint8_t)memory_create(((struct operation_create_queue *)operation)->name);
         break;
     case OPERATION_DELETE_QUEUE:
-        operation->status = memory_delete(((struct operation_delete_queue *)operation)->name);
+        operation->status =
+            (uint8_t)memory_delete(((struct operation_delete_queue *)operation)->name);
         break;
     case OPERATION_LIST_QUEUES:
         memory_list((struct operation_list_queues *)operation);
