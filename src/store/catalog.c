@@ -137,12 +137,12 @@ static int raise_epoch(struct catalog *catalog, DB_TXN *txn, uint32_t *epoch)
     int result = get(catalog, txn, &key, &filad__catalog__catalog_epoch__descriptor, &found);
     if (result)
         return result;
-    next.epoch = found ? ((Filad__Catalog__CatalogEpoch *)found)->epoch + 1 : 1;
+    uint32_t last = found ? ((Filad__Catalog__CatalogEpoch *)found)->epoch : 0;
     if (found)
         protobuf_c_message_free_unpacked(found, NULL);
-    if (next.epoch > EPOCH_MAX)
+    if (last >= EPOCH_MAX)
         return EOVERFLOW;
-    *epoch = next.epoch;
+    *epoch = next.epoch = last + 1;
     return put(catalog, txn, &key, &next.base);
 }
 

@@ -164,6 +164,19 @@ static void damage_is_an_error(void **state)
     assert_non_null(strstr(err.text, "99"));
 }
 
+/* An epoch that cannot be raised by one was taken for 0. */
+static void an_epoch_beyond_all_is_an_error(void **state)
+{
+    struct stored *stored = *state;
+    struct err err = {0};
+    uint32_t epoch = 0;
+    assert_int_equal(catalog_close(open_catalog(stored)), 0);
+    put_raw(stored, STR("E\0"), STR("\x08\xff\xff\xff\xff\x0f"));
+    struct catalog *catalog = open_catalog(stored);
+    assert_int_equal(catalog_raise_epoch(catalog, &epoch, &err), -1);
+    assert_int_equal(catalog_close(catalog), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -172,6 +185,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_epoch_rises_for_ever, stored_setup, stored_teardown),
         cmocka_unit_test_setup_teardown(a_visitor_can_stop_the_walk, stored_setup, stored_teardown),
         cmocka_unit_test_setup_teardown(damage_is_an_error, stored_setup, stored_teardown),
+        cmocka_unit_test_setup_teardown(an_epoch_beyond_all_is_an_error, stored_setup,
+                                        stored_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
