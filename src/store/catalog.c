@@ -1,10 +1,12 @@
 #include "store/catalog.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "os/io.h"
 #include "os/time.h"
 #include "store/catalog.pb-c.h"
 
@@ -75,6 +77,26 @@ static int get(struct catalog *catalog, DB_TXN *txn, struct key *key,
     return *message ? 0 : EINVAL;
 }
 
+/* Ids would be handed out again, and new queues find the messages of old ones in their files. */
+static int refuse_without_catalog(const struct catalog *catalog, struct err *err)
+{
+    char path[4096];
+    int result = 0;
+    if (io_path_join(path, sizeof(path), catalog->env->path, "queues", err) < 0)
+        return -1;
+    DIR *directory = opendir(path);
+    if (!directory)
+        return 0; /* the first start */
+    for (struct dirent *entry; !result && (entry = readdir(directory));)
+        if (str_ends_with(str_from_c(entry->d_name), STR(".db")))
+            result = err_set(err, 0,
+                             "catalog.db is missing or empty, but %s/%s is there: restore it, or "
+                             "move the queues away to start with none",
+                             path, entry->d_name);
+    closedir(directory);
+    return result;
+}
+
 static int check_format(struct catalog *catalog, struct err *err)
 {
     struct key key;
@@ -91,6 +113,8 @@ static int check_format(struct catalog *catalog, struct err *err)
                            CATALOG_VERSION);
         return 0;
     }
+    if (refuse_without_catalog(catalog, err))
+        return -1;
     Filad__Catalog__CatalogFormat format = FILAD__CATALOG__CATALOG_FORMAT__INIT;
     format.version = CATALOG_VERSION;
     format.created_ms = time_wall_ms();

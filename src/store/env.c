@@ -27,6 +27,10 @@
 #define MUTEXES 400000 /* at most; made as they are needed: 20,000 files take 100,000 */
 #define REGION_OVERHEAD (64u << 20) /* log buffer, locks, lockers, mutexes: measured 58 MiB */
 
+/* What Berkeley DB said first on this thread since an error was reported last: the file, the page,
+ * the number in the log. Its result alone is "Invalid argument". */
+static _Thread_local char env_said[160];
+
 int env_error(struct err *err, int result, const char *format, ...)
 {
     char what[ERR_TEXT_SIZE];
@@ -34,13 +38,19 @@ int env_error(struct err *err, int result, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(what, sizeof(what), format, arguments);
     va_end(arguments);
-    return err_set(err, result, "%s: %s", what, db_strerror(result));
+    bool said = env_said[0] != '\0';
+    err_set(err, result, "%s: %s%s%s%s", what, db_strerror(result), said ? " (" : "", env_said,
+            said ? ")" : "");
+    env_said[0] = '\0';
+    return -1;
 }
 
 static void message_to_log(const DB_ENV *db, const char *prefix, const char *text)
 {
     (void)db;
     (void)prefix;
+    if (env_said[0] == '\0')
+        snprintf(env_said, sizeof(env_said), "%s", text);
     log_write(LOG_ERROR, "store", "Berkeley DB: %s", text);
 }
 

@@ -71,7 +71,8 @@ static inline bool env_is_conflict(int result)
     return result == DB_LOCK_DEADLOCK || result == DB_LOCK_NOTGRANTED;
 }
 
-/* Fills `err` with `what` and the text of Berkeley DB's `result`; returns -1. */
+/* Fills `err` with `what`, the text of Berkeley DB's `result` and what it said about it on this
+ * thread; returns -1. */
 int env_error(struct err *err, int result, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -177,6 +177,23 @@ static void an_epoch_beyond_all_is_an_error(void **state)
     assert_int_equal(catalog_close(catalog), 0);
 }
 
+/* The next queue would have got the id, and with it the messages, of an old one. */
+static void queues_without_a_catalog_are_refused(void **state)
+{
+    struct stored *stored = *state;
+    struct err err = {0};
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/queues/1.db", stored->env->path);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+    assert_null(catalog_open(stored->env, true, &err));
+    assert_non_null(strstr(err.text, "catalog.db"));
+    assert_non_null(strstr(err.text, path));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(catalog_close(open_catalog(stored)), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -185,6 +202,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_epoch_rises_for_ever, stored_setup, stored_teardown),
         cmocka_unit_test_setup_teardown(a_visitor_can_stop_the_walk, stored_setup, stored_teardown),
         cmocka_unit_test_setup_teardown(damage_is_an_error, stored_setup, stored_teardown),
+        cmocka_unit_test_setup_teardown(queues_without_a_catalog_are_refused, stored_setup,
+                                        stored_teardown),
         cmocka_unit_test_setup_teardown(an_epoch_beyond_all_is_an_error, stored_setup,
                                         stored_teardown),
     };
