@@ -2,7 +2,7 @@
  * Whatever bytes a client sends: it gets what the protocol says, the next client is served, no
  * process dies and none grows.
  *
- *   HOSTILE_REPEATS=N   plays the whole table so often, instead of as often as fits in 5 s
+ *   HOSTILE_REPEATS=N   plays the whole table so often, instead of as often as fits in 4 s
  *   HOSTILE_STRICT=1    a fresh client has to be served within 100 ms at the median, not 2 s
  */
 #include <setjmp.h>
@@ -28,7 +28,7 @@
 #include "process/support/peer_internal.h"
 
 #define MIB (1024 * 1024)
-#define REPEAT_MS 5000u
+#define REPEAT_MS 4000u
 #define HEAVY_EVERY 100u /* repetitions between two of the large cases */
 #define SERVED "served"
 
@@ -372,7 +372,7 @@ static size_t send_until_stuck(struct peer *peer, struct str bytes, size_t most)
             continue;
         }
         struct pollfd writable = {peer->fd, POLLOUT, 0};
-        if ((errno != EAGAIN && errno != EINTR) || poll(&writable, 1, 500) == 0)
+        if ((errno != EAGAIN && errno != EINTR) || poll(&writable, 1, 250) == 0)
             break;
     }
     return sent;
