@@ -1,8 +1,9 @@
 /*
  * A whole session over a socket pair, on a pipeline in memory: handshake, frames, back-pressure and
  * deliveries. The first byte of the input chooses how the client behaves, the second the sizes of
- * the pieces that it sends; the rest is what it sends. Whatever that is: the answers are frames
- * that make sense, and in the end nothing is left of the session.
+ * the pieces that it sends and the opcode numbers of the listener; the rest is what it sends.
+ * Whatever that is: the answers are frames that make sense, and in the end nothing is left of the
+ * session.
  */
 #include "fuzz/fuzz.h"
 
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "fibp/framed_client.h"
+#include "fibp/numbering.h"
 #include "fibp/reassembly.h"
 #include "fuzz/memory.h"
 #include "hook/hook.h"
@@ -35,6 +37,7 @@ struct client {
     struct sessions sessions;
     struct loop_hook stop_hook;
     struct conf conf;
+    struct conf_listen listen;
     int fd;
     struct buf received;
     struct reassembly reassembly; /* of answers that come in several frames */
@@ -69,58 +72,81 @@ static void tick(struct client *client)
 
 /* --- what comes back --- */
 
-static void check_delivery(struct wire_reader *reader)
+static bool is_delivery(struct wire_reader *reader)
 {
     struct framed_client_delivery delivery;
     uint32_t count;
-    REQUIRE(framed_client_delivery_begin(reader, &count) && count > 0);
-    for (uint32_t i = 0; i < count; i++)
-        REQUIRE(framed_client_delivery_next(reader, &delivery));
+    bool good = framed_client_delivery_begin(reader, &count) && count > 0;
+    for (uint32_t i = 0; good && i < count; i++)
+        good = framed_client_delivery_next(reader, &delivery);
+    return good;
 }
 
-static void check_results(const struct frame *frame, struct wire_reader *reader)
+static bool is_enqueue_result(struct wire_reader *reader)
 {
     struct framed_client_result result;
     uint32_t count;
-    uint8_t code;
-    if (frame->opcode == OPCODE_ENQUEUE_RESULT) {
-        REQUIRE(framed_client_enqueue_result_begin(reader, &count));
-        for (uint32_t i = 0; i < count; i++)
-            REQUIRE(framed_client_enqueue_result_next(reader, &result));
-    } else {
-        REQUIRE(framed_client_ack_result_begin(reader, &count));
-        for (uint32_t i = 0; i < count; i++)
-            REQUIRE(framed_client_ack_result_next(reader, &code));
-    }
+    bool good = framed_client_enqueue_result_begin(reader, &count);
+    for (uint32_t i = 0; good && i < count; i++)
+        good = framed_client_enqueue_result_next(reader, &result);
+    return good;
 }
 
-static void check_frame(const struct frame *frame)
+static bool is_settle_result(struct wire_reader *reader)
+{
+    uint32_t count;
+    uint8_t code;
+    bool good = framed_client_ack_result_begin(reader, &count);
+    for (uint32_t i = 0; good && i < count; i++)
+        good = framed_client_ack_result_next(reader, &code);
+    return good;
+}
+
+static bool is_error(struct wire_reader *reader)
 {
     struct framed_client_error error;
-    struct wire_reader reader;
-    struct str text;
+    return framed_client_error(reader, &error) && error.text.size > 0;
+}
 
-    REQUIRE(opcode_find(frame->opcode) != NULL);
-    REQUIRE(opcode_find(frame->opcode)->direction != OPCODE_TO_SERVER);
+static bool is_consume_ok(struct wire_reader *reader)
+{
+    struct str text;
+    return framed_client_consume_ok(reader, &text) && text.size == UUID_TEXT_SIZE;
+}
+
+/* True when the frame makes sense with these opcode numbers. */
+static bool makes_sense(const struct frame *frame, enum numbering numbering)
+{
+    static bool (*const checks[256])(struct wire_reader *) = {
+        [OPCODE_ERROR] = is_error,
+        [OPCODE_DELIVERY] = is_delivery,
+        [OPCODE_ENQUEUE_RESULT] = is_enqueue_result,
+        [OPCODE_ACK_RESULT] = is_settle_result,
+        [OPCODE_NACK_RESULT] = is_settle_result,
+        [OPCODE_CONSUME_OK] = is_consume_ok,
+    };
+    uint8_t meaning = numbering_opcode(numbering, frame->opcode);
+    const struct opcode_entry *entry = opcode_find(meaning);
+    struct wire_reader reader;
+
+    if (!entry || entry->direction == OPCODE_TO_SERVER)
+        return false;
     wire_reader_init(&reader, frame->body);
-    switch (frame->opcode) {
-    case OPCODE_ERROR:
-        REQUIRE(framed_client_error(&reader, &error) && error.text.size > 0);
-        break;
-    case OPCODE_DELIVERY:
-        check_delivery(&reader);
-        break;
-    case OPCODE_ENQUEUE_RESULT:
-    case OPCODE_ACK_RESULT:
-    case OPCODE_NACK_RESULT:
-        check_results(frame, &reader);
-        break;
-    case OPCODE_CONSUME_OK:
-        REQUIRE(framed_client_consume_ok(&reader, &text) && text.size == UUID_TEXT_SIZE);
-        break;
-    default:
-        break;
-    }
+    return !checks[meaning] || checks[meaning](&reader);
+}
+
+/* A client whose numbers are not known yet may turn out to use those of S2. */
+static void check_frame(const struct client *client, const struct frame *frame)
+{
+    static const enum numbering numberings[] = {
+        [CONF_NUMBERING_AUTO] = NUMBERING_AUTO,
+        [CONF_NUMBERING_S1] = NUMBERING_S1,
+        [CONF_NUMBERING_S2] = NUMBERING_S2,
+        [CONF_NUMBERING_S3] = NUMBERING_S3,
+    };
+    enum conf_numbering configured = client->listen.numbering;
+    REQUIRE(makes_sense(frame, numberings[configured]) ||
+            (configured == CONF_NUMBERING_AUTO && makes_sense(frame, NUMBERING_S2)));
 }
 
 /* Takes whole frames off what was received. */
@@ -137,7 +163,7 @@ static void check_received(struct client *client)
         enum reassembly_result taken = reassembly_take(&client->reassembly, &frame);
         REQUIRE(taken == REASSEMBLY_READY || taken == REASSEMBLY_HELD);
         if (taken == REASSEMBLY_READY)
-            check_frame(&frame);
+            check_frame(client, &frame);
         buf_consume(&client->received, size);
     }
 }
@@ -239,8 +265,10 @@ static void start_hooks(void)
     REQUIRE(hooks != NULL);
 }
 
-static void connect_client(struct client *client, uint8_t behaviour)
+static void connect_client(struct client *client, uint8_t behaviour, uint8_t numbering)
 {
+    static const enum conf_numbering numberings[] = {CONF_NUMBERING_AUTO, CONF_NUMBERING_S1,
+                                                     CONF_NUMBERING_S2, CONF_NUMBERING_S3};
     int fds[2];
 
     client->conf.fibp.max_frame_size = behaviour & SMALL_FRAMES ? 256 : FRAME_LENGTH_MAX;
@@ -257,7 +285,8 @@ static void connect_client(struct client *client, uint8_t behaviour)
     loop_hook_add(loop, &client->stop_hook);
     REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
     client->fd = fds[0];
-    sessions_add(&client->sessions, fds[1]);
+    client->listen.numbering = numberings[numbering % 4];
+    sessions_add(&client->sessions, fds[1], &client->listen);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -274,7 +303,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t behaviour = fuzz_byte(&input), sizes = fuzz_byte(&input);
     memory_init(behaviour & SLOW_STORE);
     REQUIRE(memory_create(STR("q")) == FIBP_OK && memory_create(STR("orders")) == FIBP_OK);
-    connect_client(&client, behaviour);
+    connect_client(&client, behaviour, sizes >> 6);
     send_input(&client, behaviour, sizes, input);
     finish(&client, behaviour);
     sessions_destroy(&client.sessions);

@@ -10,6 +10,7 @@
 #include "process/support/hostile_vectors.h"
 
 #define FIELDS_MAX 8
+#define S2_CANCEL_CONSUME 0x14 /* it tells that the client uses those numbers */
 
 const char *const hostile_queues[] = {"hostile", "mutated", NULL};
 
@@ -356,7 +357,8 @@ static void add_opcode(struct hostile_table *table, uint8_t opcode)
     else if (opcode == OPCODE_LIST_QUEUES)
         *expected =
             (struct hostile_expected){.opcode = OPCODE_LIST_QUEUES_RESULT, .request_id = id};
-    else if (opcode == OPCODE_PONG || opcode == OPCODE_CANCEL_CONSUME)
+    else if (opcode == OPCODE_PONG || opcode == OPCODE_CANCEL_CONSUME ||
+             opcode == S2_CANCEL_CONSUME)
         *expected = (struct hostile_expected){.answer = HOSTILE_SILENCE};
     else if (opcode == OPCODE_DISCONNECT)
         *expected = (struct hostile_expected){.answer = HOSTILE_SILENCE, .closes = true};
