@@ -209,7 +209,7 @@ static void send_input(struct client *client, uint8_t behaviour, uint8_t sizes, 
     else
         client->preface = input.size > 0 && input.data[0] == 'F';
     for (unsigned i = 0; input.size > 0; i++) {
-        size_t most = behaviour & PIECES ? 1u + (sizes >> (i % 5)) % 64u : 2048u;
+        size_t most = behaviour & PIECES ? 1u + (unsigned)(sizes >> (i % 5)) % 64u : 2048u;
         send_piece(client, fuzz_bytes(&input, most));
         tick(client);
         if (i % 2)

@@ -2,7 +2,7 @@
  * Whatever bytes a client sends: it gets what the protocol says, the next client is served, no
  * process dies and none grows.
  *
- *   HOSTILE_REPEATS=N   plays the whole table so often, instead of as often as fits in 4 s
+ *   HOSTILE_REPEATS=N   plays the whole table so often, instead of as often as fits in 3 s
  *   HOSTILE_STRICT=1    a fresh client has to be served within 100 ms at the median, not 2 s
  */
 #include <setjmp.h>
@@ -28,7 +28,12 @@
 #include "process/support/peer_internal.h"
 
 #define MIB (1024 * 1024)
-#define REPEAT_MS 4000u
+#define REPEAT_MS 3000u
+#ifdef __SANITIZE_ADDRESS__
+#define RSS_NOISE (512u * MIB) /* what was freed is kept for a while */
+#else
+#define RSS_NOISE 0u
+#endif
 #define HEAVY_EVERY 100u /* repetitions between two of the large cases */
 #define SERVED "served"
 
@@ -279,7 +284,7 @@ static void play_repeatedly(struct play *play)
     print_usage("after", &after);
     print_message("%u repetitions\n", done);
     assert_true(after.heap <= before.heap + MIB);
-    assert_true(after.anonymous <= before.anonymous + 16 * MIB);
+    assert_true(after.anonymous <= before.anonymous + 16 * MIB + RSS_NOISE);
 }
 
 static void test_every_case(void **state)
@@ -395,7 +400,7 @@ static void flood_unread(struct fixture *f, uint8_t opcode, struct str body)
     print_message("%s, unread: %zu KiB taken, %" PRId64 " KiB more memory\n", opcode_name(opcode),
                   sent / 1024, (int64_t)(after - before) / 1024);
     assert_true(sent < 256u * MIB);
-    assert_true(after < before + 96 * MIB);
+    assert_true(after < before + 96 * MIB + RSS_NOISE);
     fixture_close(f, peer, false);
     assert_int_equal(broker_find(&f->broker, BROKER_WORKER), worker);
 }
@@ -506,7 +511,7 @@ static void test_consumer_that_never_reads(void **state)
     MUST(f, hostile_serve(f->broker.unix_address, SERVED, &ns, &f->err));
     MUST(f, peer_stats(producer, "large", &stats, &f->err));
     assert_true(stats.in_flight < COUNT);
-    assert_true(read_kib(worker, "status", "RssAnon:") < before + 32 * MIB);
+    assert_true(read_kib(worker, "status", "RssAnon:") < before + 32 * MIB + RSS_NOISE);
     peer_abort(idle);
     fixture_wait_stats(f, producer, "large", COUNT, UINT64_MAX, 0);
     MUST(f, peer_stats(producer, "large", &left, &f->err));
