@@ -271,8 +271,7 @@ static void play_repeatedly(struct play *play)
     unsigned most = wanted ? (unsigned)strtoul(wanted, NULL, 10) : UINT32_MAX, done = 0;
     uint64_t end_ms = wanted ? UINT64_MAX : time_monotonic_ms() + REPEAT_MS;
 
-    play_all(play, HEAVY_EVERY - 1);
-    play_all(play, 0);
+    play_all(play, wanted ? HEAVY_EVERY - 1 : 0);
     struct usage before = measure(f, play->processes, play->process_count);
     while (done < most && (done < 2 || time_monotonic_ms() < end_ms))
         play_all(play, done++);
