@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/buf.h"
+#include "fibp/status.h"
 #include "fuzz/fuzz.h"
 #include "worker/pipeline.h"
 
