@@ -13,10 +13,6 @@
 #include "core/err.h"
 #include "core/str.h"
 
-/* Requests that come in several frames are put together. Without it their cases are only played,
- * and whatever is answered to them will do. */
-#define HOSTILE_CONTINUATION 0
-
 enum hostile_answer {
     HOSTILE_FRAME,   /* one frame of `opcode`, with `code` when it is an Error */
     HOSTILE_SILENCE, /* none */

@@ -503,8 +503,6 @@ static struct hostile_case *add_continued(struct hostile_table *table, const cha
     hostile_frame(&item->input, opcode, 0, id, STR(""));
     item->greeted = true;
     item->expected.request_id = id;
-    if (!HOSTILE_CONTINUATION)
-        item->expected.answer = HOSTILE_ANYTHING;
     return item;
 }
 
