@@ -249,13 +249,6 @@ static void refuse(struct operation *first, struct operation *end)
     }
 }
 
-/* Operations that change nothing in the store have no effect until they succeed. */
-static bool changes_store(const struct operation *operation)
-{
-    return is_write(operation) || operation->kind == OPERATION_CREATE_QUEUE ||
-           operation->kind == OPERATION_DELETE_QUEUE;
-}
-
 int broker_execute(struct broker *broker, struct operation *first, struct operation **rest)
 {
     struct operation *operation = first;
@@ -272,7 +265,7 @@ int broker_execute(struct broker *broker, struct operation *first, struct operat
         }
         pool_reset(broker->scratch);
         if (status != 0) {
-            *rest = changes_store(operation) ? end : operation;
+            *rest = operation_changes_store(operation) ? end : operation;
             refuse(operation, *rest);
             return -1;
         }

@@ -96,11 +96,10 @@ int broker_refresh(struct broker *broker) __attribute__((warn_unused_result));
 /* Tries deliveries, `pulls` queues at most. 1: there may be more to do; 0: none; -1: as above. */
 int broker_deliver(struct broker *broker, unsigned pulls) __attribute__((warn_unused_result));
 
-/* Takes all subscriptions off before broker_close and gives each to `each`; broker_attach announces
- * one anew in the next environment, with the FIBP status that it had for a new one. `valid`: the
- * zone is, and forgets the consumers. */
-void broker_detach(struct broker *broker, bool valid,
-                   void (*each)(void *context, struct subscription *), void *context);
+/* Takes all subscriptions off before broker_close; broker_attach announces one anew in the next
+ * environment, with the FIBP status that it had for a new one. `valid`: the zone is, and forgets
+ * the consumers. */
+void broker_detach(struct broker *broker, bool valid);
 int broker_attach(struct broker *broker, struct subscription *subscription, uint8_t *status)
     __attribute__((warn_unused_result));
 

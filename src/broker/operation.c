@@ -2,6 +2,38 @@
 
 #include <stdlib.h>
 
+#include "fibp/status.h"
+
+bool operation_changes_store(const struct operation *operation)
+{
+    switch (operation->kind) {
+    case OPERATION_ENQUEUE:
+    case OPERATION_ACK:
+    case OPERATION_NACK:
+    case OPERATION_CREATE_QUEUE:
+    case OPERATION_DELETE_QUEUE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+void operation_reset(struct operation *operation)
+{
+    operation->status = FIBP_OK;
+    operation->wrote = false;
+    operation->reason = NULL;
+    if (operation->kind == OPERATION_LIST_QUEUES) {
+        struct operation_list_queues *list = (struct operation_list_queues *)operation;
+        list->rows = NULL;
+        list->count = 0;
+    } else if (operation->kind == OPERATION_GET_STATS) {
+        struct operation_get_stats *stats = (struct operation_get_stats *)operation;
+        stats->keys = NULL;
+        stats->key_count = 0;
+    }
+}
+
 void operation_free(struct operation *operation)
 {
     if (!operation)

@@ -47,6 +47,7 @@ struct operation {
     void *owner;              /* the owner's, not looked at */
     const char *reason;       /* words for `status` when they say more than its default; static */
     struct operation *next;   /* private to the pipeline */
+    struct list outstanding;  /* private to the pipeline's loop side: submitted and not back */
 };
 
 struct operation_enqueue_item {
@@ -169,8 +170,11 @@ struct subscription {
     struct str queue; /* name, owned by the loop, stays until freed */
     const struct delivery_encoder *encoder;
     struct delivery_window *window;
-    uint32_t limit;     /* messages to deliver at most, ever; 0: no limit */
-    bool ended;         /* loop: OPERATION_SUBSCRIPTION_ENDED came or unsubscribe was sent */
+    uint32_t limit;   /* messages to deliver at most, ever; 0: no limit */
+    bool ended;       /* loop: OPERATION_SUBSCRIPTION_ENDED came or unsubscribe was sent */
+    struct list live; /* private to the pipeline's loop side: accepted and not ended */
+    struct subscription *announce; /* as `live`: the next one that a new environment is told of */
+    uint32_t taken;                /* loop: messages that came up */
     uint32_t delivered; /* store thread: messages delivered, counted when there is a limit */
     void *store;        /* private to the store thread */
 };
@@ -208,6 +212,13 @@ struct operation_ended {
     struct operation operation;
     struct subscription *subscription;
 };
+
+/* Whether an execution that broke off may have had an effect. All others can be run again. */
+bool operation_changes_store(const struct operation *operation);
+
+/* Forgets an outcome, which may be in the making by a thread that is gone, so that the operation
+ * can be run again. What the outcome pointed to is not freed. */
+void operation_reset(struct operation *operation);
 
 /* Frees the operation (malloc) and what its outcome points to. */
 void operation_free(struct operation *operation);

@@ -30,6 +30,8 @@ static int announce(struct broker *broker, struct local_queue *local,
     sub->subscription = subscription;
     sub->local = local;
     subscription->store = sub;
+    /* What an earlier environment had picked for it and not handed up does not count. */
+    subscription->delivered = subscription->taken;
     list_append(&local->open, &sub->link);
     list_append(&broker->subscriptions, &sub->all);
     broker_want_pull(broker, local);
@@ -116,18 +118,15 @@ int broker_return(struct broker *broker, struct operation *operation)
     return 0;
 }
 
-void broker_detach(struct broker *broker, bool valid,
-                   void (*each)(void *context, struct subscription *), void *context)
+void broker_detach(struct broker *broker, bool valid)
 {
     LIST_EACH_SAFE(&broker->subscriptions, entry)
     {
         struct local_subscription *sub = CONTAINER_OF(entry, struct local_subscription, all);
-        struct subscription *subscription = sub->subscription;
         if (valid && forget_consumer(broker, sub) != 0)
             valid = false;
         list_remove(&sub->all);
-        subscription->store = NULL;
+        sub->subscription->store = NULL;
         free(sub);
-        each(context, subscription);
     }
 }

@@ -27,6 +27,8 @@ enum channel_type {
     CHANNEL_REOPEN,        /* master to child: open the log file anew */
     CHANNEL_PING,          /* master to child: heartbeat; answered from the loop with ... */
     CHANNEL_PONG,          /* ... the same value */
+    CHANNEL_SHED, /* worker, its last word: process `value`, forked from it, goes on without
+                   * its store threads when it has ended. What follows comes from that one */
     CHANNEL_TYPES
 };
 

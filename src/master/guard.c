@@ -37,7 +37,7 @@ static void guard_kill(void *context, unsigned slot)
     struct master *master = context;
 
     if (master->processes[slot].kind != PROCESS_NONE)
-        process_kill(&master->processes[slot]);
+        process_kill_store(&master->processes[slot]);
 }
 
 static int guard_spawn_keeper(void *context)

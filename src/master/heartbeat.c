@@ -82,7 +82,7 @@ static bool heartbeat_wanted(const struct process *process)
 {
     if (process->kind == PROCESS_KEEPER)
         return process->ready && !process->leaving;
-    return process->kind == PROCESS_WORKER;
+    return process->kind == PROCESS_WORKER && !process->gone;
 }
 
 static void heartbeat_check(struct master *master, struct process *process)

@@ -40,13 +40,28 @@ static void process_tell_recovery(struct process *process, enum recovery_event e
 
 /* --- telling --- */
 
+static void kill_pid(pid_t pid)
+{
+    if (kill(pid, SIGKILL) < 0)
+        log_errno(LOG_ERROR, "master", errno, "kill %d", (int)pid);
+}
+
 void process_kill(struct process *process)
 {
+    if (process->left)
+        kill_pid(process->left);
     if (process->gone)
         return;
     process->expected = true;
-    if (kill(process->pid, SIGKILL) < 0)
-        log_errno(LOG_ERROR, "master", errno, "kill %d", (int)process->pid);
+    kill_pid(process->pid);
+}
+
+void process_kill_store(struct process *process)
+{
+    if (process->left)
+        kill_pid(process->left);
+    else
+        process_kill(process);
 }
 
 void process_send(struct process *process, enum channel_type type, uint64_t value)
@@ -149,6 +164,27 @@ static void on_pong(struct process *process, const struct channel_message *messa
         process->ping_ms = 0;
 }
 
+/* Said by the process that leaves; it may have been reported already, when these are its last
+ * words.
+ */
+static void on_shed(struct process *process, const struct channel_message *message)
+{
+    char name[48];
+
+    if (process->kind != PROCESS_WORKER || process->left || message->value < 2 ||
+        message->value > INT32_MAX) {
+        log_write(LOG_ERROR, "master", "%s sheds out of turn and is killed",
+                  process_name(process, name));
+        process_kill(process);
+        return;
+    }
+    process->left = process->gone ? 0 : process->pid;
+    process->gone = false;
+    process->pid = (pid_t)message->value;
+    log_write(LOG_NOTICE, "master", "%s goes on without its store threads",
+              process_name(process, name));
+}
+
 static const process_handler handlers[CHANNEL_TYPES] = {
     [CHANNEL_READY] = on_ready,
     [CHANNEL_FAILED] = on_failed,
@@ -156,6 +192,7 @@ static const process_handler handlers[CHANNEL_TYPES] = {
     [CHANNEL_STORE_STOPPED] = on_store_stopped,
     [CHANNEL_STORE_OPENED] = on_store_opened,
     [CHANNEL_PONG] = on_pong,
+    [CHANNEL_SHED] = on_shed,
 };
 
 /* Takes every message that is there. False when no more will come. */
@@ -198,7 +235,9 @@ void process_ready(struct loop_watch *watch, uint32_t events)
 static struct process *process_find(struct master *master, pid_t pid)
 {
     for (unsigned slot = 0; slot < ZONE_SLOTS; slot++)
-        if (master->processes[slot].kind != PROCESS_NONE && master->processes[slot].pid == pid)
+        if (master->processes[slot].kind != PROCESS_NONE &&
+            ((master->processes[slot].pid == pid && !master->processes[slot].gone) ||
+             master->processes[slot].left == pid))
             return &master->processes[slot];
     return NULL;
 }
@@ -230,6 +269,20 @@ static void process_tell_end(struct process *process, int status, bool inside)
         process_tell_recovery(process, fine ? RECOVERY_EVENT_ENDED : RECOVERY_EVENT_DIED, 0);
 }
 
+/* One whose threads were left behind has ended. */
+static void process_left(struct process *process, pid_t pid, int status)
+{
+    char text[PROC_STATUS_SIZE];
+    bool fine = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SHED;
+
+    process->left = 0;
+    log_write(fine ? LOG_INFO : LOG_ERROR, "master",
+              "%d, which worker %u left with its store threads, %s", (int)pid, process->index,
+              proc_status_text(status, text));
+    zone_slot_shed(process->master->zone, process->slot, process->pid);
+    process_tell_recovery(process, RECOVERY_EVENT_STOPPED, 0);
+}
+
 static void process_end(struct process *process, int status)
 {
     struct master *master = process->master;
@@ -239,10 +292,6 @@ static void process_end(struct process *process, int status)
     const char *failure = NULL;
     struct process ended;
 
-    process->gone = true;
-    /* Its last words first: a reason, or that the store has failed. */
-    if (process->watch.events)
-        process_receive(process);
     loop_unwatch(master->loop, &process->watch);
     loop_timer_cancel(master->loop, &process->deadline);
     close(process->watch.fd);
@@ -262,6 +311,23 @@ static void process_end(struct process *process, int status)
     master_check_stopped(master);
 }
 
+/* Two processes share an entry for a while, and end in any order. */
+static void process_reaped(struct process *process, pid_t pid, int status)
+{
+    if (pid == process->pid) {
+        process->gone = true;
+        process->status = status;
+        /* Its last words first: a reason, that the store has failed, or that another process goes
+         * on in its place. */
+        if (process->watch.events)
+            process_receive(process);
+    }
+    if (pid != process->pid)
+        process_left(process, pid, status);
+    if (process->gone && !process->left)
+        process_end(process, process->status);
+}
+
 void process_reap(struct master *master)
 {
     int status;
@@ -271,7 +337,7 @@ void process_reap(struct master *master)
         struct process *process = process_find(master, pid);
 
         if (process)
-            process_end(process, status);
+            process_reaped(process, pid, status);
         else
             log_write(LOG_DEBUG, "master", "orphan %d has ended", (int)pid);
     }

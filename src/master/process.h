@@ -20,6 +20,8 @@ void process_send_all(struct master *master, enum channel_type type, uint64_t va
 
 /* SIGKILL. Its end comes by process_reap, as all do. */
 void process_kill(struct process *process);
+/* The same for what may still touch the store: of a worker that shed its threads, what it left. */
+void process_kill_store(struct process *process);
 
 /* Tells a worker to stop or to drain and gives it `deadline_ms` for it. */
 void process_retire(struct process *process, enum channel_type type, uint64_t deadline_ms);

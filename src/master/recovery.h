@@ -6,7 +6,8 @@
  *
  * The rule that it keeps: a new keeper starts only when every process that had the old environment
  * open has either said that its threads have ended or has been reported by waitpid. No late write
- * can meet a recovery.
+ * can meet a recovery. A worker that sheds its threads has let go (RECOVERY_EVENT_STOPPED) when
+ * waitpid has reported the process that it left with them.
  */
 #ifndef FILAD_MASTER_RECOVERY_H
 #define FILAD_MASTER_RECOVERY_H
@@ -14,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define RECOVERY_STOP_MS 500     /* a worker that has not said STORE_STOPPED by then is killed */
+#define RECOVERY_STOP_MS 1000    /* a worker that has not let go of the store by then is killed */
 #define RECOVERY_CHECK_MS 1000   /* time of the helper that looks for what a dead process left */
 #define RECOVERY_CLOSE_MS 60000  /* time of the keeper's last checkpoint */
 #define RECOVERY_ABANDON_MS 5000 /* wait for killed processes when the master wants to exit */
@@ -58,7 +59,8 @@ struct recovery_actions {
     /* Tell the worker in `slot`; one that cannot be told is killed by the callee. */
     void (*stop_store)(void *context, unsigned slot);
     void (*open_store)(void *context, unsigned slot, uint64_t generation);
-    /* SIGKILL; its death comes back as an event. */
+    /* SIGKILL for what has the store open there: its death comes back as an event, as
+     * RECOVERY_EVENT_STOPPED where another process goes on without the store. */
     void (*kill)(void *context, unsigned slot);
     /* Forks keeper or helper. -1 (logged by the callee) when that fails. */
     int (*spawn_keeper)(void *context);

@@ -35,6 +35,8 @@ struct master;
 struct process {
     enum process_kind kind; /* PROCESS_NONE: the entry is free */
     pid_t pid;
+    pid_t left; /* what `pid` was forked from to shed its store threads, which waitpid has not
+                 * reported yet: only its end says that they touch nothing any more; 0: none */
     unsigned slot;
     unsigned index; /* of a worker: its number, as in "filad: worker 0" */
     struct master *master;
@@ -48,6 +50,7 @@ struct process {
     bool fresh;       /* belongs to a reload that has not succeeded yet */
     bool expected;    /* was killed by us: its death says nothing about it */
     bool gone;        /* waitpid has reported it: the pid is no longer its own */
+    int status;       /* as waitpid told it, while `left` is waited for */
 };
 
 /* A worker that the configuration asks for. */

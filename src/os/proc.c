@@ -2,7 +2,10 @@
 
 #include "os/proc.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -13,6 +16,11 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "core/buf.h"
+#include "os/io.h"
+
+#define MAPS_LIMIT (64u << 20) /* bytes of /proc/self/maps */
 
 /* The memory that the kernel shows as the command line. */
 static char *title_start;
@@ -129,6 +137,46 @@ int proc_raise_nofile(uint64_t wanted, uint64_t *got, struct err *err)
     }
     *got = limit.rlim_cur;
     return 0;
+}
+
+void proc_each_descriptor(void (*each)(void *context, int fd, const char *target), void *context)
+{
+    char target[PATH_MAX];
+    DIR *dir = opendir("/proc/self/fd");
+    if (!dir)
+        return;
+    for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
+        ssize_t size = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+        int fd = (int)strtol(entry->d_name, NULL, 10);
+        if (size <= 0 || fd == dirfd(dir))
+            continue;
+        target[size] = '\0';
+        each(context, fd, target);
+    }
+    closedir(dir);
+}
+
+int proc_each_mapping(void (*each)(void *context, void *start, size_t size, const char *path),
+                      void *context, struct err *err)
+{
+    struct buf maps;
+    buf_init(&maps, 0);
+    /* Read as a whole first: what `each` does must not move what is read. */
+    int status = io_read_file("/proc/self/maps", MAPS_LIMIT, &maps, err);
+    if (status == 0)
+        buf_append_u8(&maps, 0);
+    if (status == 0 && maps.failed)
+        status = err_set_errno(err, ENOMEM, "read /proc/self/maps");
+    char *saved = NULL;
+    char *line = status == 0 ? strtok_r((char *)maps.data, "\n", &saved) : NULL;
+    for (; line; line = strtok_r(NULL, "\n", &saved)) {
+        uintptr_t start, end;
+        const char *path = strchr(line, '/');
+        if (path && sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &start, &end) == 2)
+            each(context, (void *)start, end - start, path);
+    }
+    buf_free(&maps);
+    return status;
 }
 
 unsigned proc_cpu_count(void)

@@ -33,13 +33,18 @@ void *zone_arena(struct zone *zone, uint64_t *size)
     return (uint8_t *)zone + header;
 }
 
+static void clear_words(struct zone_slot *slot)
+{
+    for (unsigned i = 0; i < ZONE_THREADS; i++)
+        atomic_store(&slot->inside[i], 0);
+}
+
 void zone_slot_prepare(struct zone *zone, unsigned index)
 {
     struct zone_slot *slot = &zone->slots[index];
     atomic_store(&slot->wake, 0);
     atomic_store(&slot->sleeping, 0);
-    for (unsigned i = 0; i < ZONE_THREADS; i++)
-        atomic_store(&slot->inside[i], 0);
+    clear_words(slot);
     atomic_store(&slot->connections, 0);
     atomic_store(&slot->accepting, 0);
     atomic_store(&slot->catalog_seen, 0);
@@ -69,11 +74,17 @@ bool zone_slot_inside(const struct zone *zone, unsigned slot)
 
 void zone_slot_release(struct zone *zone, unsigned slot)
 {
-    for (unsigned i = 0; i < ZONE_THREADS; i++)
-        atomic_store(&zone->slots[slot].inside[i], 0);
+    clear_words(&zone->slots[slot]);
     atomic_store(&zone->slots[slot].connections, 0);
     atomic_store(&zone->slots[slot].accepting, 0);
     atomic_store(&zone->slots[slot].pid, 0);
+}
+
+void zone_slot_shed(struct zone *zone, unsigned slot, pid_t pid)
+{
+    clear_words(&zone->slots[slot]);
+    atomic_store(&zone->slots[slot].sleeping, 0);
+    atomic_store(&zone->slots[slot].pid, (int32_t)pid);
 }
 
 void zone_shut(struct zone *zone)

@@ -86,6 +86,8 @@ int zone_slot_free(const struct zone *zone);
 bool zone_slot_inside(const struct zone *zone, unsigned slot);
 /* Gives a slot back after waitpid. */
 void zone_slot_release(struct zone *zone, unsigned slot);
+/* The process of a slot has ended and left its threads behind; `pid` has it now, without any. */
+void zone_slot_shed(struct zone *zone, unsigned slot, pid_t pid);
 /* Ends the present generation: bounded lock waits return, nobody enters any more. */
 void zone_shut(struct zone *zone);
 

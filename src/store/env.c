@@ -3,17 +3,21 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "os/calls.h"
 #include "os/io.h"
 #include "os/log.h"
+#include "os/proc.h"
 #include "store/log_checksum.h"
 #include "store/page_guard.h"
 
@@ -226,6 +230,70 @@ int env_close(struct env *env)
     free(env->path);
     free(env);
     return result;
+}
+
+struct abandoned {
+    char databases[PATH_MAX], queues[PATH_MAX], log[PATH_MAX], regions[PATH_MAX];
+};
+
+/* The rest of `path` behind `directory` and a slash; NULL when it is elsewhere. */
+static const char *name_in(const char *directory, const char *path)
+{
+    size_t size = strlen(directory);
+    if (!size || strncmp(path, directory, size) != 0 || path[size] != '/')
+        return NULL;
+    return strchr(path + size + 1, '/') ? NULL : path + size + 1;
+}
+
+static bool is_region(const struct abandoned *abandoned, const char *path)
+{
+    const char *name = name_in(abandoned->regions, path);
+    return name && strncmp(name, "__db.", 5) == 0;
+}
+
+static bool is_named(const char *directory, const char *path, const char *pattern)
+{
+    const char *name = name_in(directory, path);
+    return name && fnmatch(pattern, name, 0) == 0;
+}
+
+/* By their names, since a log of ours may be in the same directory. */
+static void close_abandoned(void *context, int fd, const char *path)
+{
+    const struct abandoned *abandoned = context;
+    if (is_region(abandoned, path) || is_named(abandoned->databases, path, "*db*") ||
+        is_named(abandoned->queues, path, "*db*") ||
+        is_named(abandoned->log, path, "log.[0-9][0-9][0-9][0-9][0-9][0-9]*"))
+        (void)os_close(fd);
+}
+
+static void unmap_abandoned(void *context, void *start, size_t size, const char *path)
+{
+    if (is_region(context, path))
+        (void)munmap(start, size);
+}
+
+/* As the kernel tells paths. */
+static void resolve(char out[PATH_MAX], const char *directory, const char *name)
+{
+    char path[PATH_MAX];
+    out[0] = '\0';
+    if (io_path_join(path, sizeof(path), directory, name, NULL) != 0 || !realpath(path, out))
+        out[0] = '\0';
+}
+
+void env_abandon(const char *path, const char *regions)
+{
+    struct abandoned abandoned;
+    struct err err;
+    resolve(abandoned.databases, path, ".");
+    resolve(abandoned.queues, path, "queues");
+    resolve(abandoned.log, path, "log");
+    resolve(abandoned.regions, regions, ".");
+    page_guard_detach();
+    proc_each_descriptor(close_abandoned, &abandoned);
+    if (proc_each_mapping(unmap_abandoned, &abandoned, &err) != 0)
+        log_write(LOG_WARN, "store", "the old regions stay mapped: %s", err.text);
 }
 
 uint64_t env_region_bytes(const struct env_options *options)

@@ -38,6 +38,12 @@ struct env *env_open(const struct env_options *options, struct err *err)
 /* Closes; every database handle of this process must be closed. Returns Berkeley DB's value. */
 int env_close(struct env *env);
 
+/* For a process that was forked away from threads which have the environment open, and are not in
+ * it: closes their descriptors of the store's files and unmaps the regions, without a call of
+ * Berkeley DB. Its handles, whose memory is lost, must not be used any more. The lock of the store
+ * is kept; env_open works as ever. */
+void env_abandon(const char *path, const char *regions);
+
 /* Bytes of tmpfs that the region files of `options` take at most. */
 uint64_t env_region_bytes(const struct env_options *options);
 /* Makes sure that the region files have all their room now, so that touching them later cannot fail

@@ -176,6 +176,22 @@ void delivery_recall(const struct subscription *subscription)
     }
 }
 
+static uint64_t delivery_bytes(const struct list *list)
+{
+    uint64_t bytes = 0;
+
+    LIST_EACH(list, entry)
+    bytes += CONTAINER_OF(entry, struct delivery_piece, list)->delivery->size;
+    return bytes;
+}
+
+void delivery_recount(struct session *session)
+{
+    atomic_store(&session->window.queued,
+                 delivery_bytes(&session->kept) + delivery_bytes(&session->deliveries));
+    atomic_store(&session->window.paused, 0);
+}
+
 void delivery_relieve(struct session *session)
 {
     struct delivery_window *window = &session->window;

@@ -26,6 +26,9 @@ void delivery_release(struct session *session);
 /* Gives back what is kept or queued for a subscription and of which nothing is sent. */
 void delivery_recall(const struct subscription *subscription);
 
+/* Counts the window anew from what is kept and queued: what was on its way up is lost. */
+void delivery_recount(struct session *session);
+
 /* Lets deliveries go on that paused for want of room on the connection, when half of it is free. */
 void delivery_relieve(struct session *session);
 

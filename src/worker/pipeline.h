@@ -8,11 +8,18 @@
  * The threads can be away: before the first environment is there and during a recovery. Operations
  * submitted meanwhile wait and run when the next environment is up; those that were running when
  * the environment failed come back with FIBP_STORAGE_ERROR, since their fate is unknown.
+ *
+ * Threads that do not end can be shed: the process forks, and its child goes on without them. No
+ * memory that they may be writing at that moment is trusted in the child, since a fork copies page
+ * by page while they run: of two words that a thread wrote, the child may have the second and not
+ * the first. What the loop took from a mailbox before the fork is whole, and everything else that
+ * it submitted is found through a list of its own, which no thread touches.
  */
 #ifndef FILAD_WORKER_PIPELINE_H
 #define FILAD_WORKER_PIPELINE_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "broker/operation.h"
 #include "conf/conf.h"
@@ -70,5 +77,15 @@ const char *pipeline_reason(const struct pipeline *pipeline);
  * far is executed, flushed and given back (a clean stop). The state becomes PIPELINE_AWAY when they
  * have ended and closed the environment. */
 void pipeline_stop(struct pipeline *pipeline, bool finish);
+
+/* Forks while the threads are stuck, after pipeline_stop. Take what is finished before. In the
+ * child
+ * (*child 0) the pipeline is PIPELINE_AWAY; what the threads had in hand comes back with
+ * FIBP_STORAGE_ERROR where it may have had an effect, all else runs in the next environment, and
+ * subscriptions are announced in it as usual. Deliveries that were on their way up are lost to
+ * their leases: windows have to be counted anew. In the parent the pipeline must not be used any
+ * more, whether the fork succeeded or not (-1). */
+int pipeline_shed(struct pipeline *pipeline, pid_t *child, struct err *err)
+    __attribute__((warn_unused_result));
 
 #endif

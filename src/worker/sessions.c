@@ -219,6 +219,12 @@ void sessions_take(struct sessions *sessions)
     }
 }
 
+void sessions_recount(struct sessions *sessions)
+{
+    LIST_EACH(&sessions->all, entry)
+    delivery_recount(CONTAINER_OF(entry, struct session, list));
+}
+
 /* ---- the beginning and the end ---- */
 
 void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline *pipeline,

@@ -78,6 +78,9 @@ void sessions_submit(struct sessions *sessions, struct operation *operation);
 /* Hands out what the pipeline has finished. To be called when its descriptor is readable. */
 void sessions_take(struct sessions *sessions);
 
+/* The process has shed its store threads, with what they had on its way up. */
+void sessions_recount(struct sessions *sessions);
+
 /* True, and from then on until half of it is left, when the worker has more under way than it may.
  */
 bool sessions_full(struct sessions *sessions);

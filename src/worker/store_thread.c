@@ -33,23 +33,6 @@ static void emit(void *context, struct operation *operation)
 
 /* --- coming and going --- */
 
-static void keep_detached(void *context, struct subscription *subscription)
-{
-    struct pipeline *pipeline = context;
-    if (pipeline->detached_count == pipeline->detached_capacity) {
-        size_t capacity = pipeline->detached_capacity ? pipeline->detached_capacity * 2 : 64;
-        struct subscription **more =
-            realloc(pipeline->detached, capacity * sizeof(struct subscription *));
-        if (!more) { /* its client hears nothing more from this subscription */
-            log_write(LOG_ERROR, "worker", "no memory to keep a subscription through a recovery");
-            return;
-        }
-        pipeline->detached = more;
-        pipeline->detached_capacity = capacity;
-    }
-    pipeline->detached[pipeline->detached_count++] = subscription;
-}
-
 static void end_subscription(struct pipeline *pipeline, struct subscription *subscription,
                              uint8_t status)
 {
@@ -64,12 +47,11 @@ static void end_subscription(struct pipeline *pipeline, struct subscription *sub
 
 static int attach_all(struct pipeline *pipeline)
 {
-    while (pipeline->detached_count) {
-        struct subscription *subscription = pipeline->detached[pipeline->detached_count - 1];
+    struct subscription *subscription = pipeline->announced;
+    for (; subscription; subscription = subscription->announce) {
         uint8_t status = FIBP_OK;
         if (broker_attach(pipeline->broker, subscription, &status) != 0)
             return -1;
-        pipeline->detached_count--;
         if (status != FIBP_OK)
             end_subscription(pipeline, subscription, status);
     }
@@ -115,7 +97,7 @@ static void close_store(struct pipeline *pipeline)
 {
     bool inside = enter(pipeline);
     if (pipeline->broker)
-        broker_detach(pipeline->broker, inside, keep_detached, pipeline);
+        broker_detach(pipeline->broker, inside);
     broker_close(pipeline->broker);
     pipeline->broker = NULL;
     if (pipeline->env) {
@@ -262,7 +244,9 @@ void store_thread_run(void *argument)
     if (status == 0 && thread_create(&pipeline->sync_thread, "sync", sync_thread_run, pipeline,
                                      &pipeline->failure) == 0) {
         atomic_compare_exchange_strong(&pipeline->state, &opening, PIPELINE_RUNNING);
+        atomic_store(&pipeline->empty, false);
         run(pipeline);
+        atomic_store(&pipeline->empty, true);
         stop_sync_thread(pipeline);
         if (atomic_load(&pipeline->sync_failed) && !pipeline->failure.text[0])
             err_set(&pipeline->failure, 0, "a flush of the log failed");

@@ -22,22 +22,28 @@ struct pipeline {
     struct mailbox flushes;  /* store to sync thread: executed, not on disk yet */
     struct mailbox results;  /* both to the loop */
     int fd;                  /* eventfd: results, or the end of the threads */
-    uint64_t outstanding;    /* loop only */
     struct thread thread;    /* the store thread; it starts and joins the sync thread */
-    bool joinable;           /* loop only: thread runs, or has ended and is not joined */
-    bool stop_asked;         /* loop only */
     uint64_t generation;     /* of the zone the threads work on */
     _Atomic int state;       /* enum pipeline_state */
     _Atomic int stop;        /* enum pipeline_stop, by the loop */
+    _Atomic bool empty;      /* by the store thread: it will look at no operation any more */
     _Atomic bool ended;      /* by the store thread, last of all */
+
+    /* loop */
+    bool joinable; /* thread runs, or has ended and is not joined */
+    bool stop_asked;
+    struct list outstanding; /* operation.outstanding: submitted and not taken back, in order */
+    uint64_t outstanding_count;
+    struct list subscriptions;                  /* subscription.live: what a new environment has to
+                                                 * know */
+    struct operation *finished, **finished_end; /* taken from `results`, not handed out */
 
     /* store thread, and the loop when there is none */
     struct env *env;
     struct broker *broker;
     struct operation *unexecuted;   /* chain that the next environment executes first */
-    struct subscription **detached; /* subscriptions without an environment */
-    size_t detached_count, detached_capacity;
-    struct err failure; /* text empty: none */
+    struct subscription *announced; /* those to announce, through subscription.announce */
+    struct err failure;             /* text empty: none */
 
     /* sync thread */
     struct thread sync_thread;

@@ -12,6 +12,7 @@
 #include "worker/acceptor.h"
 #include "worker/pipeline.h"
 #include "worker/sessions.h"
+#include "worker/shed.h"
 
 #define STORE_STOP_MS 200u /* what the threads get to end when the master asks */
 #define STORE_POLL_MS 2u   /* between looks at an environment that is being opened */
@@ -137,20 +138,42 @@ static void worker_poll_store(struct loop_timer *timer)
         loop_timer_set(worker->loop, &worker->poll_timer, STORE_POLL_MS);
 }
 
-static void worker_store_stuck(struct loop_timer *timer)
+static void worker_take(struct worker *worker)
 {
-    (void)timer;
-    log_write(LOG_ERROR, "worker", "the store thread did not end in %u ms: leaving", STORE_STOP_MS);
-    _exit(EXIT_STORE_STUCK);
+    sessions_take(&worker->sessions);
+    worker_watch_store(worker);
 }
 
 static void worker_finished(struct loop_watch *watch, uint32_t events)
 {
-    struct worker *worker = CONTAINER_OF(watch, struct worker, finished);
-
     (void)events;
-    sessions_take(&worker->sessions);
-    worker_watch_store(worker);
+    worker_take(CONTAINER_OF(watch, struct worker, finished));
+}
+
+static void worker_store_stuck(struct loop_timer *timer)
+{
+    struct worker *worker = CONTAINER_OF(timer, struct worker, stop_timer);
+    struct err err;
+
+    /* What is finished by now is whole, and the threads may have ended just so. */
+    worker_take(worker);
+    if (!worker->stopping)
+        return;
+    if (worker->phase >= WORKER_ENDING) {
+        log_write(LOG_ERROR, "worker", "the store thread does not end: leaving");
+        _exit(EXIT_STORE_STUCK);
+    }
+    log_write(LOG_WARN, "worker", "the store thread did not end in %u ms: it is left behind",
+              STORE_STOP_MS);
+    if (shed(worker->pipeline, worker->options->channel, &err) < 0) {
+        log_write(LOG_ERROR, "worker", "%s: leaving", err.text);
+        _exit(EXIT_STORE_STUCK);
+    }
+    /* The master hears by the end of the old process that the store was let go of. */
+    worker->stopping = false;
+    sessions_recount(&worker->sessions);
+    worker_take(worker);
+    log_write(LOG_NOTICE, "worker", "goes on with %u connections", worker->sessions.count);
 }
 
 /* ---- phases ---- */

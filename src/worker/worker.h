@@ -14,6 +14,7 @@
 #define EXIT_CONFIGURATION 2 /* a mistake in the configuration: not respawned */
 #define EXIT_STORE_STUCK 3   /* the store thread did not end when told to: respawned at once */
 #define EXIT_MASTER_GONE 4
+#define EXIT_SHED 5 /* ... and a process forked from this one goes on without it (CHANNEL_SHED) */
 
 struct worker_options {
     struct zone *zone;

@@ -109,15 +109,9 @@ static inline void fixture_open(struct fixture *fixture)
     fixture_open_broker(fixture, 0);
 }
 
-static inline void fixture_ignore(void *context, struct subscription *subscription)
-{
-    (void)context;
-    (void)subscription;
-}
-
 static inline void fixture_close(struct fixture *fixture)
 {
-    broker_detach(fixture->broker, true, fixture_ignore, NULL);
+    broker_detach(fixture->broker, true);
     broker_close(fixture->broker);
     fixture->broker = NULL;
     assert_int_equal(env_flush(fixture->env), 0);
@@ -147,7 +141,7 @@ static inline void fixture_join(struct fixture *other, const struct fixture *fir
 static inline void fixture_leave(struct fixture *other)
 {
     unsigned slot = other->broker->options.slot;
-    broker_detach(other->broker, true, fixture_ignore, NULL);
+    broker_detach(other->broker, true);
     broker_close(other->broker);
     fixture_forget_emitted(other);
     zone_slot_release(other->zone, slot);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@
 
 static bool play_stuck;             /* its threads do not end */
 static bool play_silent;            /* it answers nothing before it is told to finish */
+static bool play_no_fork;           /* it cannot be left behind */
 static bool play_failing;           /* the environment cannot be opened */
 static _Atomic uint64_t *submitted; /* operations that reached it; in shared memory */
 
@@ -141,6 +143,16 @@ void pipeline_stop(struct pipeline *pipeline, bool finish)
         complete(pipeline, operation);
     }
     wake(pipeline);
+}
+
+int pipeline_shed(struct pipeline *pipeline, pid_t *child, struct err *err)
+{
+    if (play_no_fork)
+        return err_set(err, EAGAIN, "fork: there are too many of us");
+    *child = fork();
+    if (*child == 0)
+        pipeline->state = PIPELINE_AWAY;
+    return 0;
 }
 
 /* ---- the worker's process ---- */
@@ -301,7 +313,7 @@ static int setup(void **state)
     struct err err;
 
     (void)state;
-    play_stuck = play_silent = play_failing = false;
+    play_stuck = play_silent = play_failing = play_no_fork = false;
     zone = zone_map(64 << 20, &err);
     assert_non_null(zone);
     uint64_t arena_size;
@@ -402,16 +414,79 @@ static void test_store_comes_and_goes(void **state)
     expect_exit(0, 0);
 }
 
+/* Its process ends, and another one goes on with what it had. */
 static void test_stuck_store_thread(void **state)
+{
+    (void)state;
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+    play_stuck = true;
+    start_worker(0);
+    open_store(0);
+    int client = connect_client();
+    shake_hands(client);
+    for (int round = 0; round < 3; round++) {
+        uint64_t before = time_monotonic_ms();
+        tell(0, CHANNEL_STORE_STOP, 0);
+        pid_t child = (pid_t)hear(0, CHANNEL_SHED).value;
+        expect_exit(0, EXIT_SHED);
+        assert_true(time_monotonic_ms() - before >= 190);
+        processes[0].pid = child;
+        assert_int_equal(kill(child, 0), 0);
+        tell(0, CHANNEL_PING, 5);
+        assert_int_equal(hear(0, CHANNEL_PONG).value, 5);
+        tell(0, CHANNEL_STORE_OPEN, 8);
+        assert_int_equal(hear(0, CHANNEL_STORE_OPENED).value, 8);
+        enqueue(client);
+        assert_int_equal(receive(client).opcode, OPCODE_ENQUEUE_RESULT);
+    }
+    int second = connect_client();
+    shake_hands(second);
+    close(second);
+    close(client);
+    kill(processes[0].pid, SIGKILL);
+    waitpid(processes[0].pid, NULL, 0);
+    processes[0].pid = 0;
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0), 0);
+}
+
+static void test_stuck_store_thread_and_no_fork(void **state)
+{
+    (void)state;
+    play_stuck = play_no_fork = true;
+    start_worker(0);
+    open_store(0);
+    tell(0, CHANNEL_STORE_STOP, 0);
+    expect_exit(0, EXIT_STORE_STUCK);
+}
+
+/* One that is at its end anyway only ends. */
+static void test_stuck_store_thread_at_the_end(void **state)
 {
     (void)state;
     play_stuck = true;
     start_worker(0);
     open_store(0);
-    uint64_t before = time_monotonic_ms();
+    tell(0, CHANNEL_STOP, 0);
     tell(0, CHANNEL_STORE_STOP, 0);
     expect_exit(0, EXIT_STORE_STUCK);
-    assert_true(time_monotonic_ms() - before >= 190);
+}
+
+/* A process whose master is gone ends, and none that the master does not know is left. */
+static void test_stuck_store_thread_without_master(void **state)
+{
+    (void)state;
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+    play_stuck = true;
+    start_worker(0);
+    open_store(0);
+    tell(0, CHANNEL_STORE_STOP, 0);
+    pid_t child = (pid_t)hear(0, CHANNEL_SHED).value;
+    close(processes[0].channel);
+    processes[0].channel = 0;
+    expect_exit(0, EXIT_SHED);
+    processes[0].pid = child;
+    expect_exit(0, EXIT_MASTER_GONE);
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0), 0);
 }
 
 static void test_failed_store(void **state)
@@ -527,11 +602,19 @@ int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_serve_and_stop),       TEST(test_stop_answers_first),
-        TEST(test_store_comes_and_goes), TEST(test_stuck_store_thread),
-        TEST(test_failed_store),         TEST(test_drain),
-        TEST(test_drain_deadline),       TEST(test_master_gone),
-        TEST(test_full_worker),          TEST(test_balance),
+        TEST(test_serve_and_stop),
+        TEST(test_stop_answers_first),
+        TEST(test_store_comes_and_goes),
+        TEST(test_stuck_store_thread),
+        TEST(test_failed_store),
+        TEST(test_drain),
+        TEST(test_drain_deadline),
+        TEST(test_master_gone),
+        TEST(test_full_worker),
+        TEST(test_balance),
+        TEST(test_stuck_store_thread_and_no_fork),
+        TEST(test_stuck_store_thread_at_the_end),
+        TEST(test_stuck_store_thread_without_master),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
