@@ -21,6 +21,8 @@ struct shim_control {
     _Atomic uint32_t sync_stop;  /* non-zero: the next process that syncs stops itself inside */
     _Atomic int32_t stopped_pid; /* that one; never the one in stop_not */
     _Atomic int32_t stop_not;
+    _Atomic int32_t hang_pid; /* store threads of this process stay in their next sync ... */
+    _Atomic uint32_t hanging; /* ... and did so, so many */
 
     /* Pages of databases. */
     _Atomic uint32_t tear_pages; /* so many more are written by half, and the writer killed */

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/time.h>
@@ -118,6 +119,12 @@ static bool take_one(_Atomic uint32_t *counter)
     return false;
 }
 
+static bool is_store_thread(void)
+{
+    char name[16];
+    return prctl(PR_GET_NAME, name, 0, 0, 0) == 0 && strcmp(name, "store") == 0;
+}
+
 static int sync_file(int fd, int (*sync)(int))
 {
     if (!in_store(fd))
@@ -125,6 +132,11 @@ static int sync_file(int fd, int (*sync)(int))
     if (atomic_load(&control->stop_not) != getpid() && take_one(&control->sync_stop)) {
         atomic_store(&control->stopped_pid, getpid());
         raise(SIGSTOP);
+    }
+    if (atomic_load(&control->hang_pid) == getpid() && is_store_thread()) {
+        atomic_fetch_add(&control->hanging, 1);
+        while (atomic_load(&control->hang_pid) == getpid())
+            pause_ms(1);
     }
     if (atomic_load(&control->sync_gate)) {
         atomic_fetch_add(&control->sync_waiting, 1);
