@@ -49,7 +49,11 @@ struct stage {
     _Atomic int inside_pid;  /* this worker sets its word */
     _Atomic int failing_pid; /* this worker says STORE_FAILED, once */
     _Atomic bool inside_at_random;
+    _Atomic bool shedding;    /* workers that are told STORE_STOP shed their threads */
+    _Atomic bool left_stays;  /* ... and what is left does not end by itself */
+    _Atomic unsigned shed_ms; /* ... and pause for up to so long between their steps */
     /* by the processes */
+    _Atomic int left_pid[ZONE_WORKERS];
     _Atomic int keeper_pid;
     _Atomic unsigned keepers, helpers, workers, drained, stopped;
     _Atomic bool keeper_stopped; /* told to, in order */
@@ -119,6 +123,11 @@ int keeper_run(const struct keeper_options *options)
     for (unsigned slot = 0; slot < ZONE_WORKERS; slot++) {
         if (atomic_load(&stage->attached[slot]) && is_alive(atomic_load(&stage->worker_pid[slot])))
             atomic_fetch_add(&stage->violations, 1);
+        if (is_alive(atomic_load(&stage->left_pid[slot])))
+            atomic_fetch_add(&stage->violations, 1);
+        atomic_store(&stage->left_pid[slot], 0);
+        if (zone_slot_inside(options->zone, slot))
+            atomic_fetch_add(&stage->violations, 1);
         atomic_store(&stage->attached[slot], false);
     }
     check_descriptors(options->channel, NULL, 0);
@@ -184,6 +193,46 @@ static void pretend_work(struct pretender *worker)
     }
 }
 
+static void pretend_pause(void)
+{
+    unsigned most = atomic_load(&stage->shed_ms);
+
+    if (most > 0)
+        poll(NULL, 0, (int)(time_monotonic_ns() / 1000 % most));
+}
+
+/* As worker/shed does it, with time in which anything may die. Returns in the child. */
+static void pretend_shed(struct pretender *worker)
+{
+    unsigned slot = worker->options->slot;
+    int gate[2];
+    char byte;
+
+    atomic_store(&stage->left_pid[slot], (int)getpid());
+    if (pipe(gate) < 0)
+        _exit(EXIT_STORE_STUCK);
+    pid_t child = fork();
+    if (child != 0) {
+        pretend_pause();
+        say(worker->options->channel, CHANNEL_SHED, (uint64_t)child, NULL);
+        pretend_pause();
+        if (write(gate[1], "", 1) != 1)
+            _exit(EXIT_SHED);
+        pretend_pause();
+        while (atomic_load(&stage->left_stays))
+            poll(NULL, 0, 5);
+        _exit(EXIT_SHED);
+    }
+    close(gate[1]);
+    if (read(gate[0], &byte, 1) != 1)
+        _exit(EXIT_STORE_STUCK);
+    close(gate[0]);
+    atomic_store(&stage->attached[slot], false);
+    atomic_store(&stage->worker_pid[slot], (int)getpid());
+    worker->generation = 0;
+    worker->inside = false; /* the word is cleared by the master */
+}
+
 /* The exit status, or -1 to go on. */
 static int pretend_message(struct pretender *worker, const struct channel_message *message)
 {
@@ -198,6 +247,10 @@ static int pretend_message(struct pretender *worker, const struct channel_messag
     case CHANNEL_STORE_STOP:
         if (atomic_load(&stage->stuck_pid) == getpid())
             break;
+        if (atomic_load(&stage->shedding) && worker->generation) {
+            pretend_shed(worker);
+            break;
+        }
         pretend_leave(worker);
         worker->generation = 0;
         atomic_store(&stage->attached[options->slot], false);
@@ -757,6 +810,86 @@ static void test_stuck_worker_is_killed(void **state)
     stop();
 }
 
+/* Kills the keeper and waits until both workers have gone on as other processes. */
+static void shed_both(void)
+{
+    int before[2] = {worker(0), worker(1)};
+
+    atomic_store(&stage->shedding, true);
+    kill(atomic_load(&stage->keeper_pid), SIGKILL);
+    WAIT_FOR(atomic_load(&stage->left_pid[0]) == before[0] &&
+             atomic_load(&stage->left_pid[1]) == before[1]);
+    WAIT_FOR(atomic_load(&stage->worker_pid[0]) != before[0] &&
+             atomic_load(&stage->worker_pid[1]) != before[1]);
+}
+
+static void test_worker_that_sheds_goes_on(void **state)
+{
+    int first;
+
+    (void)state;
+    start();
+    atomic_store(&stage->inside_pid, worker(0));
+    poll(NULL, 0, 20);
+    for (unsigned round = 2; round < 5; round++) {
+        first = worker(0);
+        atomic_store(&stage->shedding, true);
+        kill(atomic_load(&stage->keeper_pid), SIGKILL);
+        WAIT_FOR(atomic_load(&stage->keepers) == round);
+        WAIT_FOR(attached() == 2);
+        assert_int_not_equal(worker(0), first);
+    }
+    assert_int_equal(atomic_load(&stage->workers), 2); /* none was forked by the master */
+    first = worker(0);
+    kill(first, SIGKILL);
+    WAIT_FOR(atomic_load(&stage->workers) == 3 && attached() == 2);
+    stop();
+    assert_int_equal(atomic_load(&stage->stopped), 2);
+}
+
+/* What a worker left is waited for and killed; the worker itself is not. */
+static void test_what_was_left_is_killed_alone(void **state)
+{
+    int now[2];
+
+    (void)state;
+    start();
+    atomic_store(&stage->left_stays, true);
+    shed_both();
+    now[0] = atomic_load(&stage->worker_pid[0]);
+    now[1] = atomic_load(&stage->worker_pid[1]);
+    assert_int_equal(atomic_load(&stage->keepers), 1);
+    WAIT_FOR(atomic_load(&stage->keepers) == 2);
+    WAIT_FOR(attached() == 2);
+    assert_int_equal(worker(0), now[0]);
+    assert_int_equal(worker(1), now[1]);
+    assert_int_equal(atomic_load(&stage->workers), 2);
+    stop();
+}
+
+/* One that dies before what it left keeps its place until that is gone. */
+static void test_worker_that_sheds_and_dies(void **state)
+{
+    (void)state;
+    start();
+    atomic_store(&stage->left_stays, true);
+    shed_both();
+    kill(atomic_load(&stage->worker_pid[0]), SIGKILL);
+    WAIT_FOR(atomic_load(&stage->keepers) == 2);
+    WAIT_FOR(attached() == 2);
+    assert_int_equal(atomic_load(&stage->workers), 3);
+    stop();
+}
+
+static void test_stop_while_workers_shed(void **state)
+{
+    (void)state;
+    start();
+    atomic_store(&stage->left_stays, true);
+    shed_both();
+    stop();
+}
+
 static void test_stopped_process_is_waited_for(void **state)
 {
     int frozen;
@@ -906,11 +1039,12 @@ static void test_random_deaths(void **state)
 {
     (void)state;
     atomic_store(&stage->inside_at_random, true);
+    atomic_store(&stage->shed_ms, 40);
     start();
     for (int round = 0; round < 60; round++) {
         int victim = random_below(4) ? worker(random_below(2)) : atomic_load(&stage->keeper_pid);
 
-        switch (random_below(8)) {
+        switch (random_below(10)) {
         case 0:
             atomic_store(&stage->failing_pid, worker(0));
             break;
@@ -922,6 +1056,15 @@ static void test_random_deaths(void **state)
             break;
         case 3:
             kill(play.master, SIGHUP);
+            break;
+        case 4:
+            atomic_store(&stage->shedding, random_below(3) != 0);
+            atomic_store(&stage->left_stays, random_below(4) == 0);
+            break;
+        case 5:
+            victim = atomic_load(&stage->left_pid[random_below(3)]);
+            if (is_alive(victim))
+                kill(victim, random_below(4) ? SIGKILL : SIGSTOP);
             break;
         default:
             if (victim > 0)
@@ -935,6 +1078,7 @@ static void test_random_deaths(void **state)
     /* Frozen ones are found when a recovery asks them. */
     kill(atomic_load(&stage->keeper_pid), SIGKILL);
     atomic_store(&stage->helper_bad, false);
+    atomic_store(&stage->left_stays, false);
     atomic_store(&stage->stuck_pid, 0);
     WAIT_FOR(attached() >= 2);
     stop();
@@ -969,6 +1113,10 @@ int main(void)
         TEST(test_killed_keeper_is_a_recovery),
         TEST(test_failed_store_is_a_recovery),
         TEST(test_stuck_worker_is_killed),
+        TEST(test_worker_that_sheds_goes_on),
+        TEST(test_what_was_left_is_killed_alone),
+        TEST(test_worker_that_sheds_and_dies),
+        TEST(test_stop_while_workers_shed),
         TEST(test_stopped_process_is_waited_for),
         TEST(test_workers_that_give_up_end_the_broker),
         TEST(test_reload_exchanges_the_workers),

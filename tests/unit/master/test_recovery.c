@@ -26,6 +26,8 @@ struct actor {
     bool attached; /* has the environment open; a keeper and a helper: while they live */
     bool told_stop;
     bool killed;
+    bool left; /* has shed: an older process of it has the environment open, not this one */
+    bool gone; /* ... and has ended since, which is said when the older one has ended too */
 };
 
 struct model {
@@ -228,6 +230,14 @@ static void time_passes(uint64_t ms)
     }
 }
 
+/* Another process goes on in place of a worker; nothing is said before the old one has ended. */
+static void worker_sheds(unsigned slot)
+{
+    assert_true(model->actors[slot].told_stop);
+    model->actors[slot].told_stop = false;
+    model->actors[slot].left = true;
+}
+
 static void keeper_ready(void)
 {
     assert_true(model->actors[ZONE_SLOT_KEEPER].alive);
@@ -250,6 +260,15 @@ static void ends(unsigned slot, enum recovery_event how, uint64_t value)
     model->actors[slot].alive = false;
     model->actors[slot].attached = false;
     event(how, slot, value);
+}
+
+static void left_ends(unsigned slot, enum recovery_event how)
+{
+    assert_true(model->actors[slot].alive && model->actors[slot].left);
+    model->actors[slot].left = model->actors[slot].killed = model->actors[slot].attached = false;
+    event(RECOVERY_EVENT_STOPPED, slot, 0);
+    if (model->actors[slot].gone)
+        ends(slot, how, 0);
 }
 
 static void worker_stops_store(unsigned slot)
@@ -358,6 +377,26 @@ static void test_stuck_worker_is_killed_and_waited_for(void **state)
     ends(1, RECOVERY_EVENT_DIED_INSIDE, 0);
     expect(RECOVERY_OPENING);
     assert_int_equal(model->keepers, 2);
+}
+
+static void test_what_was_left_is_waited_for(void **state)
+{
+    (void)state;
+    serve(2);
+    ends(ZONE_SLOT_KEEPER, RECOVERY_EVENT_KEEPER_DIED, 265);
+    worker_sheds(0);
+    worker_sheds(1);
+    model->actors[1].gone = true;
+    left_ends(1, RECOVERY_EVENT_DIED_INSIDE);
+    expect(RECOVERY_STOPPING);
+    time_passes(RECOVERY_STOP_MS);
+    assert_true(model->actors[0].killed);
+    expect(RECOVERY_STOPPING);
+    left_ends(0, RECOVERY_EVENT_DIED);
+    expect(RECOVERY_OPENING);
+    assert_false(model->taken[1]);
+    keeper_ready();
+    assert_true(model->actors[0].attached);
 }
 
 static void test_helper_that_hangs_is_killed_and_waited_for(void **state)
@@ -591,14 +630,21 @@ static unsigned random_below(unsigned bound)
     return (unsigned)(random_state >> 33) % bound;
 }
 
-static void random_death(unsigned slot)
+static enum recovery_event random_way(void)
 {
     static const enum recovery_event ways[] = {RECOVERY_EVENT_ENDED, RECOVERY_EVENT_DIED,
                                                RECOVERY_EVENT_DIED_INSIDE};
 
+    return ways[random_below(3)];
+}
+
+static void random_death(unsigned slot)
+{
     if (!model->actors[slot].alive)
         return;
-    if (slot == ZONE_SLOT_KEEPER)
+    if (model->actors[slot].left)
+        model->actors[slot].gone = true;
+    else if (slot == ZONE_SLOT_KEEPER)
         ends(slot, RECOVERY_EVENT_KEEPER_DIED, random_below(4) ? 265 : random_below(3));
     else if (slot == ZONE_SLOT_HELPER)
         ends(slot,
@@ -606,7 +652,7 @@ static void random_death(unsigned slot)
                                                             : RECOVERY_EVENT_HELPER_BAD,
              0);
     else
-        ends(slot, ways[random_below(3)], 0);
+        ends(slot, random_way(), 0);
 }
 
 /* One thing that a real system can do now. */
@@ -626,8 +672,14 @@ static void random_step(bool spawning)
         random_death(random_below(2) ? ZONE_SLOT_KEEPER : ZONE_SLOT_HELPER);
         break;
     case 3:
-        if (model->actors[slot].alive && model->actors[slot].told_stop)
-            worker_stops_store(slot);
+        if (model->actors[slot].alive && model->actors[slot].told_stop) {
+            if (random_below(2))
+                worker_stops_store(slot);
+            else
+                worker_sheds(slot);
+        } else if (model->actors[slot].alive && model->actors[slot].left) {
+            left_ends(slot, random_way());
+        }
         break;
     case 4:
         if (recovery_state(model->recovery) == RECOVERY_OPENING)
@@ -661,7 +713,9 @@ static void random_settle(void)
             recovery_state(model->recovery) == RECOVERY_IDLE)
             return;
         for (unsigned slot = 0; slot < ZONE_SLOTS; slot++) {
-            if (model->actors[slot].alive && model->actors[slot].killed)
+            if (model->actors[slot].alive && model->actors[slot].left)
+                left_ends(slot, random_way());
+            else if (model->actors[slot].alive && model->actors[slot].killed)
                 random_death(slot);
             else if (model->actors[slot].alive && model->actors[slot].told_stop)
                 worker_stops_store(slot);
@@ -689,8 +743,11 @@ static void check_serving(void)
 
 static void random_close(void)
 {
-    for (unsigned slot = 0; slot < RANDOM_WORKERS; slot++)
+    for (unsigned slot = 0; slot < RANDOM_WORKERS; slot++) {
         random_death(slot);
+        if (model->actors[slot].left)
+            left_ends(slot, random_way());
+    }
     if (model->closed)
         return;
     event(RECOVERY_EVENT_CLOSE, 0, 0);
@@ -740,6 +797,7 @@ int main(void)
         TEST(test_orderly_exit_needs_no_check),
         TEST(test_death_inside_recovers_when_all_have_let_go),
         TEST(test_stuck_worker_is_killed_and_waited_for),
+        TEST(test_what_was_left_is_waited_for),
         TEST(test_helper_that_hangs_is_killed_and_waited_for),
         TEST(test_helper_that_finds_something),
         TEST(test_helper_that_cannot_be_forked),
