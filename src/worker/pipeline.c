@@ -103,16 +103,20 @@ void pipeline_submit(struct pipeline *pipeline, struct operation *first)
         zone_wake(slot);
 }
 
+static struct list *live_of(struct operation *operation)
+{
+    return &((struct operation_subscription *)operation)->subscription->live;
+}
+
 /* Notes what came back: from here on it is the loop's alone. */
 static void finish_submitted(struct pipeline *pipeline, struct operation *operation)
 {
     list_remove(&operation->outstanding);
     pipeline->outstanding_count--;
-    struct subscription *subscription = ((struct operation_subscription *)operation)->subscription;
     if (operation->kind == OPERATION_UNSUBSCRIBE)
-        list_remove(&subscription->live);
+        list_remove(live_of(operation));
     else if (operation->kind == OPERATION_SUBSCRIBE && operation->status == FIBP_OK)
-        list_append(&pipeline->subscriptions, &subscription->live);
+        list_append(&pipeline->subscriptions, live_of(operation));
 }
 
 static void finish(struct pipeline *pipeline, struct operation *operation)
