@@ -8,9 +8,11 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "os/proc.h"
@@ -222,6 +224,52 @@ static void test_status_in_words(void **state)
     assert_string_equal(proc_status_text(0x137f, text), "wait status 0x137f");
 }
 
+struct sought {
+    const char *path;
+    int fd;
+    void *start;
+    unsigned descriptors, mappings;
+};
+
+static void close_sought(void *context, int fd, const char *target)
+{
+    struct sought *sought = context;
+    if (strcmp(target, sought->path) != 0)
+        return;
+    assert_int_equal(fd, sought->fd);
+    assert_int_equal(close(fd), 0);
+    sought->descriptors++;
+}
+
+static void unmap_sought(void *context, void *start, size_t size, const char *path)
+{
+    struct sought *sought = context;
+    if (strcmp(path, sought->path) != 0)
+        return;
+    assert_ptr_equal(start, sought->start);
+    assert_int_equal(size, 8192);
+    assert_int_equal(munmap(start, size), 0);
+    sought->mappings++;
+}
+
+static void test_descriptors_and_mappings_are_found_and_let_go(void **state)
+{
+    struct scratch *scratch = *state;
+    struct sought sought = {.path = scratch_path(scratch, "a file with blanks")};
+    struct err err;
+    sought.fd = open(sought.path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(sought.fd >= 0);
+    assert_int_equal(ftruncate(sought.fd, 8192), 0);
+    sought.start = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, sought.fd, 0);
+    assert_true(sought.start != MAP_FAILED);
+    proc_each_descriptor(close_sought, &sought);
+    assert_int_equal(proc_each_mapping(unmap_sought, &sought, &err), 0);
+    proc_each_descriptor(close_sought, &sought);
+    assert_int_equal(proc_each_mapping(unmap_sought, &sought, &err), 0);
+    assert_int_equal(sought.descriptors, 1);
+    assert_int_equal(sought.mappings, 1);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +279,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_raise_nofile),
         cmocka_unit_test(test_cpu_count_follows_affinity),
         cmocka_unit_test(test_status_in_words),
+        cmocka_unit_test_setup_teardown(test_descriptors_and_mappings_are_found_and_let_go,
+                                        scratch_setup, scratch_teardown),
     };
     arguments = argv;
     argument_count = argc;

@@ -78,6 +78,20 @@ static void slots_are_given_and_taken_back(void **state)
     assert_int_equal(atomic_load(&slot->ready_summary[0]), 0);
 }
 
+static void a_slot_changes_its_process_and_its_words_are_clear(void **state)
+{
+    struct zone *zone = *state;
+    zone_slot_prepare(zone, 3);
+    struct zone_slot *slot = &zone->slots[3];
+    atomic_store(&slot->connections, 12);
+    for (unsigned i = 0; i < ZONE_THREADS; i++)
+        atomic_store(&slot->inside[i], 1);
+    zone_slot_shed(zone, 3, 4711);
+    assert_false(zone_slot_inside(zone, 3));
+    assert_int_equal(atomic_load(&slot->pid), 4711);
+    assert_int_equal(atomic_load(&slot->connections), 12);
+}
+
 /* Each turn sleeps for ever unless the other side's wake-up comes; two counters take turns. */
 static int play(struct zone *zone, unsigned mine, unsigned theirs, bool begins)
 {
@@ -149,6 +163,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(only_a_living_generation_is_entered, setup, teardown),
         cmocka_unit_test_setup_teardown(slots_are_given_and_taken_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_slot_changes_its_process_and_its_words_are_clear, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(no_wake_up_is_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(sleep_ends_with_its_time, setup, teardown),
         cmocka_unit_test_setup_teardown(the_arena_lies_behind_the_header, setup, teardown),

@@ -1,8 +1,10 @@
 /* What survives what. */
 #include "unit/store/stored.h"
 
+#include <fcntl.h>
 #include <signal.h>
 
+#include "os/proc.h"
 #include "store/queue_db.h"
 
 #define RECORDS 50
@@ -141,6 +143,71 @@ static void a_full_disk_is_reported_and_passes(void **state)
     assert_int_equal(count_records(stored->env), 3);
 }
 
+struct left {
+    const char *path;
+    unsigned descriptors, mappings;
+};
+
+static void count_descriptor(void *context, int fd, const char *target)
+{
+    struct left *left = context;
+    (void)fd;
+    left->descriptors += strncmp(target, left->path, strlen(left->path)) == 0;
+}
+
+static void count_mapping(void *context, void *start, size_t size, const char *path)
+{
+    struct left *left = context;
+    (void)start;
+    (void)size;
+    left->mappings += strncmp(path, left->path, strlen(left->path)) == 0;
+}
+
+static int let_go(struct stored *stored)
+{
+    struct left before = {.path = stored->path}, after = before;
+    struct queue_db_cache cache;
+    struct queue_db *db = NULL;
+    struct err err;
+    char log[96];
+    snprintf(log, sizeof(log), "%s/log/error.log", stored->path);
+    int fd = open(log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    struct env *env = stored_env(stored, true);
+    queue_db_cache_init(&cache, env, 1);
+    if (fd < 0 || put_one(env, 0, ENV_COMMIT_KERNEL, 10) != 0 ||
+        queue_db_open(&cache, &db, 1, true) != 0)
+        return 1;
+    proc_each_descriptor(count_descriptor, &before);
+    if (proc_each_mapping(count_mapping, &before, &err) != 0 || before.mappings == 0 ||
+        before.descriptors < 3)
+        return 2;
+    env_abandon(stored->path, stored->regions);
+    proc_each_descriptor(count_descriptor, &after);
+    if (proc_each_mapping(count_mapping, &after, &err) != 0 || after.mappings > 0 ||
+        after.descriptors != 1 || close(fd) != 0)
+        return 3;
+    env = stored_env(stored, true);
+    if (put_one(env, 1, ENV_COMMIT_KERNEL, 10) != 0 || count_records(env) != 2)
+        return 4;
+    return env_close(env) == 0 ? 0 : 5;
+}
+
+/* In a process of its own, which loses the memory of the handles. */
+static void what_is_abandoned_leaves_no_file_and_no_mapping(void **state)
+{
+    struct stored *stored = *state;
+    int status = 0;
+    assert_int_equal(env_close(stored->env), 0);
+    stored->env = NULL;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(let_go(stored));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static void regions_have_their_room(void **state)
 {
     struct stored *stored = *state;
@@ -168,6 +235,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_failed_sync_is_reported, stored_setup, stored_teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_is_reported_and_passes, stored_setup,
                                         stored_teardown),
+        cmocka_unit_test_setup_teardown(what_is_abandoned_leaves_no_file_and_no_mapping,
+                                        stored_setup, stored_teardown),
         cmocka_unit_test_setup_teardown(regions_have_their_room, stored_setup, stored_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
