@@ -2,6 +2,9 @@
  * mailbox - a lock-free queue of intrusive messages from any number of threads to one. The receiver
  * takes everything at once, in the order of posting. It has no capacity: what is under way is
  * bounded by those who post.
+ *
+ * Not to be used in the child of a fork during which a thread may have been posting: the child may
+ * have the new head and not yet the link behind it.
  */
 #ifndef FILAD_CORE_MAILBOX_H
 #define FILAD_CORE_MAILBOX_H

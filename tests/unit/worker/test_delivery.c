@@ -1,0 +1,63 @@
+/* Deliveries on their way to a connection. */
+#include "harness.h"
+
+#include "worker/delivery.h"
+
+static struct operation_delivery *delivery_of(struct subscription *subscription)
+{
+    struct operation_delivery *delivery = calloc(1, sizeof(*delivery));
+    struct buf frame;
+
+    assert_non_null(delivery);
+    buf_init(&frame, 0);
+    assert_int_equal(frame_empty(&frame, OPCODE_DELIVERY, subscription->request_id), 0);
+    delivery->operation.kind = OPERATION_DELIVERY;
+    delivery->subscription = subscription;
+    delivery->frame = frame.data;
+    delivery->size = frame.size;
+    atomic_fetch_add(&subscription->window->queued, frame.size);
+    return delivery;
+}
+
+/* What was lost with the store threads takes no room, what is here does. */
+static void test_window_is_counted_anew(void **state)
+{
+    struct buf buf;
+
+    (void)state;
+    harness_handshake();
+    harness_request_str(OPCODE_CONSUME, 10, STR("orders"));
+    harness_expect(OPCODE_CONSUME_OK, 10);
+    /* Behind a write that is not answered the delivery is kept. */
+    harness->answering = false;
+    buf_init(&buf, 0);
+    harness_enqueue(&buf, 1, STR("orders"), STR("m"));
+    harness_send(buf_str(&buf));
+    buf_free(&buf);
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    struct delivery_window *window = &harness_session()->window;
+    struct operation_delivery *delivery =
+        delivery_of(&subscriber_find(harness_session(), 10)->subscription);
+    size_t size = delivery->size;
+    harness_complete(&delivery->operation);
+    HARNESS_UNTIL(!list_empty(&harness_session()->kept));
+    atomic_fetch_add(&window->queued, 5000);
+    atomic_store(&window->paused, 1);
+
+    sessions_recount(&harness->sessions);
+    assert_int_equal(atomic_load(&window->queued), size);
+    assert_int_equal(atomic_load(&window->paused), 0);
+    harness_answer_all();
+    harness_expect(OPCODE_ENQUEUE_RESULT, 1);
+    harness_expect(OPCODE_DELIVERY, 10);
+    HARNESS_UNTIL(atomic_load(&window->queued) == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_window_is_counted_anew, harness_setup,
+                                        harness_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
