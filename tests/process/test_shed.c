@@ -352,7 +352,7 @@ enum {
     CLIENTS = 200,
     QUEUES = 4,
     CONSUMER_EACH = 20,
-    VISIBILITY_MS = 3000,
+    VISIBILITY_MS = 1500,
     NUMBERS = 1 << 20,
     PAYLOAD_SIZE = 3000
 };
