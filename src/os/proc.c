@@ -139,12 +139,13 @@ int proc_raise_nofile(uint64_t wanted, uint64_t *got, struct err *err)
     return 0;
 }
 
-void proc_each_descriptor(void (*each)(void *context, int fd, const char *target), void *context)
+int proc_each_descriptor(void (*each)(void *context, int fd, const char *target), void *context,
+                         struct err *err)
 {
     char target[PATH_MAX];
     DIR *dir = opendir("/proc/self/fd");
     if (!dir)
-        return;
+        return err_set_errno(err, errno, "open /proc/self/fd");
     for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
         ssize_t size = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
         int fd = (int)strtol(entry->d_name, NULL, 10);
@@ -154,6 +155,7 @@ void proc_each_descriptor(void (*each)(void *context, int fd, const char *target
         each(context, fd, target);
     }
     closedir(dir);
+    return 0;
 }
 
 int proc_each_mapping(void (*each)(void *context, void *start, size_t size, const char *path),

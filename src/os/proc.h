@@ -31,7 +31,8 @@ int proc_raise_nofile(uint64_t wanted, uint64_t *got, struct err *err)
 
 /* Calls `each` for every open descriptor of this process with what it leads to: a path, to which
  * " (deleted)" may be added, or words such as "socket:[4711]". `each` may close it. */
-void proc_each_descriptor(void (*each)(void *context, int fd, const char *target), void *context);
+int proc_each_descriptor(void (*each)(void *context, int fd, const char *target), void *context,
+                         struct err *err) __attribute__((warn_unused_result));
 /* Calls `each` for every mapping of a file in this process's memory. `each` may unmap it. */
 int proc_each_mapping(void (*each)(void *context, void *start, size_t size, const char *path),
                       void *context, struct err *err) __attribute__((warn_unused_result));

@@ -291,7 +291,8 @@ void env_abandon(const char *path, const char *regions)
     resolve(abandoned.log, path, "log");
     resolve(abandoned.regions, regions, ".");
     page_guard_detach();
-    proc_each_descriptor(close_abandoned, &abandoned);
+    if (proc_each_descriptor(close_abandoned, &abandoned, &err) != 0)
+        log_write(LOG_WARN, "store", "the old files stay open: %s", err.text);
     if (proc_each_mapping(unmap_abandoned, &abandoned, &err) != 0)
         log_write(LOG_WARN, "store", "the old regions stay mapped: %s", err.text);
 }

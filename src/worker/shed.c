@@ -25,7 +25,9 @@ static void close_socket(void *context, int fd, const char *target)
  * that it uses. */
 static _Noreturn void leave(void)
 {
-    proc_each_descriptor(close_socket, NULL);
+    struct err err;
+    if (proc_each_descriptor(close_socket, NULL, &err) != 0)
+        log_write(LOG_WARN, "worker", "connections stay open until this ends: %s", err.text);
     _exit(EXIT_SHED);
 }
 
@@ -50,7 +52,7 @@ static void wait_for_word(int gate)
         _exit(EXIT_STORE_STUCK);
 }
 
-int shed(struct pipeline *pipeline, int channel, struct err *err)
+int shed_threads(struct pipeline *pipeline, int channel, struct err *err)
 {
     int gate[2];
     pid_t child;

@@ -15,7 +15,7 @@
 /* Returns 0 in the child, with the pipeline away (pipeline_shed), and -1 in the process that called
  * when it could not fork or tell the master over `channel`: then it has to leave. Otherwise that
  * process ends in here with EXIT_SHED. */
-int shed(struct pipeline *pipeline, int channel, struct err *err)
+int shed_threads(struct pipeline *pipeline, int channel, struct err *err)
     __attribute__((warn_unused_result));
 
 #endif

@@ -165,7 +165,7 @@ static void worker_store_stuck(struct loop_timer *timer)
     }
     log_write(LOG_WARN, "worker", "the store thread did not end in %u ms: it is left behind",
               STORE_STOP_MS);
-    if (shed(worker->pipeline, worker->options->channel, &err) < 0) {
+    if (shed_threads(worker->pipeline, worker->options->channel, &err) < 0) {
         log_write(LOG_ERROR, "worker", "%s: leaving", err.text);
         _exit(EXIT_STORE_STUCK);
     }

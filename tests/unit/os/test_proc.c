@@ -262,9 +262,9 @@ static void test_descriptors_and_mappings_are_found_and_let_go(void **state)
     assert_int_equal(ftruncate(sought.fd, 8192), 0);
     sought.start = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, sought.fd, 0);
     assert_true(sought.start != MAP_FAILED);
-    proc_each_descriptor(close_sought, &sought);
+    assert_int_equal(proc_each_descriptor(close_sought, &sought, &err), 0);
     assert_int_equal(proc_each_mapping(unmap_sought, &sought, &err), 0);
-    proc_each_descriptor(close_sought, &sought);
+    assert_int_equal(proc_each_descriptor(close_sought, &sought, &err), 0);
     assert_int_equal(proc_each_mapping(unmap_sought, &sought, &err), 0);
     assert_int_equal(sought.descriptors, 1);
     assert_int_equal(sought.mappings, 1);

@@ -177,13 +177,13 @@ static int let_go(struct stored *stored)
     if (fd < 0 || put_one(env, 0, ENV_COMMIT_KERNEL, 10) != 0 ||
         queue_db_open(&cache, &db, 1, true) != 0)
         return 1;
-    proc_each_descriptor(count_descriptor, &before);
-    if (proc_each_mapping(count_mapping, &before, &err) != 0 || before.mappings == 0 ||
+    if (proc_each_descriptor(count_descriptor, &before, &err) != 0 ||
+        proc_each_mapping(count_mapping, &before, &err) != 0 || before.mappings == 0 ||
         before.descriptors < 3)
         return 2;
     env_abandon(stored->path, stored->regions);
-    proc_each_descriptor(count_descriptor, &after);
-    if (proc_each_mapping(count_mapping, &after, &err) != 0 || after.mappings > 0 ||
+    if (proc_each_descriptor(count_descriptor, &after, &err) != 0 ||
+        proc_each_mapping(count_mapping, &after, &err) != 0 || after.mappings > 0 ||
         after.descriptors != 1 || close(fd) != 0)
         return 3;
     env = stored_env(stored, true);
