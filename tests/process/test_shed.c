@@ -506,13 +506,19 @@ static bool has_both(void *context)
     return broker_count(&f->broker, BROKER_WORKER) == 2;
 }
 
-static pid_t random_worker(struct load *load)
+/* Mostly the one that outlived the last kill: a worker that dies soon after its start is not
+ * replaced at once. */
+static pid_t worker_to_kill(struct load *load)
 {
     struct broker_process list[BROKER_PROCESSES_MAX];
     pid_t workers[2];
     unsigned found = 0;
     if (!wait_until(has_both, load->f, RECOVERY_MS))
         fail_msg("there are not two workers");
+    bool any = random_below(load, 4) == 0;
+    for (unsigned i = 0; i < CLIENTS && !any; i++)
+        if (load->clients[i].peer)
+            return worker_of(load->f, load->clients[i].peer);
     size_t count = broker_processes(&load->f->broker, list, BROKER_PROCESSES_MAX);
     for (size_t i = 0; i < count && found < 2; i++)
         if (list[i].role == BROKER_WORKER)
@@ -524,7 +530,7 @@ static pid_t random_worker(struct load *load)
 /* Spreads the connections over both workers, one of which is new, and chooses one. */
 static pid_t choose_victim(struct load *load)
 {
-    pid_t victim = random_worker(load);
+    pid_t victim = worker_to_kill(load);
     for (unsigned attempt = 0; attempt < 1000; attempt++) {
         load_connect(load);
         unsigned doomed = doom(load, victim);
