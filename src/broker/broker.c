@@ -167,6 +167,7 @@ static int end_subscriptions(struct broker *broker, struct local_queue *local, s
         }
         list_remove(&sub->link);
         list_remove(&sub->all);
+        list_remove(&sub->wait);
         free(sub);
     }
     return 0;

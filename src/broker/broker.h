@@ -24,7 +24,7 @@ struct local_queue {
     struct queue *queue;
     struct queue_db *db;       /* NULL while closed */
     struct list open;          /* local_subscription.link: may have room, next one first */
-    struct list paused;        /* those without room */
+    struct list paused;        /* those without room, until something gives them room */
     struct write_group *group; /* private to a batch of writes */
     size_t record_size;        /* running mean of what was read, for the size of the next read */
 };
@@ -33,6 +33,7 @@ struct local_queue {
 struct local_subscription {
     struct list link; /* in local_queue.open or .paused */
     struct list all;  /* in broker.subscriptions */
+    struct list wait; /* in delivery_window.waiting while it is the window that has no room */
     struct subscription *subscription;
     struct local_queue *local;
     struct consumer *consumer;           /* in the zone */

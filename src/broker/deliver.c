@@ -62,7 +62,11 @@ struct pull {
     bool zone_full;
 };
 
-/* --- room of consumers --- */
+/* --- room of consumers ---
+ *
+ * One without room is moved aside and not looked at again until something gives it room: the end of
+ * a lease (queue_consumer_relieved), OPERATION_ROOM for its connection, or a pull that fails. So
+ * neither an ack nor a pull costs more when many others wait. */
 
 static uint32_t consumer_room(const struct pull *pull, struct local_subscription *sub)
 {
@@ -76,8 +80,12 @@ static uint32_t consumer_room(const struct pull *pull, struct local_subscription
     if (atomic_load(&window->queued) >= window->limit) {
         /* Said first, looked again after: the loop clears it when it has written enough. */
         atomic_store(&window->paused, 1);
-        if (atomic_load(&window->queued) >= window->limit)
+        if (atomic_load(&window->queued) >= window->limit) {
+            if (!window->waiting.next)
+                list_init(&window->waiting);
+            list_append(&window->waiting, &sub->wait);
             return 0;
+        }
     }
     uint64_t room = limit - held;
     if (sub->subscription->limit) {
@@ -88,15 +96,35 @@ static uint32_t consumer_room(const struct pull *pull, struct local_subscription
     return room > PULL_MESSAGES ? PULL_MESSAGES : (uint32_t)room;
 }
 
-static void reopen_paused(struct local_queue *local)
+static void reopen(struct local_subscription *sub)
 {
-    list_splice(&local->open, &local->paused);
+    list_remove(&sub->link);
+    list_append(&sub->local->open, &sub->link);
+}
+
+static void reopen_relieved(struct pull *pull)
+{
+    struct consumer *consumer;
+    while ((consumer = queue_consumer_relieved(pull->queue, pull->broker->options.slot)))
+        reopen(consumer->local);
+}
+
+/* After assign_consumers, when none of the messages went out. */
+static void reopen_assigned(struct pull *pull)
+{
+    for (uint32_t i = 0; i < pull->count; i++) {
+        struct local_subscription *sub = pull->messages[i].consumer;
+        sub->consumer->full = false;
+        list_remove(&sub->wait);
+        reopen(sub);
+    }
+    pull->count = 0;
 }
 
 /* Sets pull->room and moves consumers without room aside. */
 static void find_room(struct pull *pull)
 {
-    reopen_paused(pull->local);
+    reopen_relieved(pull);
     pull->room = 0;
     LIST_EACH_SAFE(&pull->local->open, entry)
     {
@@ -559,14 +587,14 @@ static int lease_messages(struct pull *pull)
     struct lease_batch *batch = prepare_leases(pull);
     if (!batch) {
         drop_leases(pull);
-        pull->count = 0;
+        reopen_assigned(pull);
         return 0;
     }
     int result = write_leases(pull, timeout_ms);
     if (result) {
         drop_leases(pull);
         arena_free(pull->queue->scheduler->arena, batch);
-        pull->count = 0;
+        reopen_assigned(pull);
         return result;
     }
     publish(pull, batch, timeout_ms);

@@ -31,7 +31,7 @@ enum operation_kind {
     OPERATION_GET_STATS,
     /* from the loop without an outcome; they come back to be freed */
     OPERATION_RETURN, /* a delivery that never reached its socket */
-    OPERATION_ROOM,   /* a subscription may take deliveries again */
+    OPERATION_ROOM,   /* a connection has room for deliveries again */
     /* from the store thread */
     OPERATION_DELIVERY,           /* struct operation_delivery, new */
     OPERATION_SUBSCRIPTION_ENDED, /* struct operation_ended, new: the queue was deleted */
@@ -158,6 +158,8 @@ struct delivery_window {
     _Atomic uint32_t
         paused; /* set by the store thread when it skipped a subscription for this; the loop
                  * clears it and submits OPERATION_ROOM when queued fell below limit / 2 */
+    struct list waiting; /* private to the store thread, which makes it when needed: its
+                          * subscriptions that were skipped for want of room */
 };
 
 /* One consumer. Made by the loop, submitted with OPERATION_SUBSCRIBE, freed by the loop after the
@@ -180,10 +182,16 @@ struct subscription {
 };
 
 /* SUBSCRIBE (status FIBP_QUEUE_NOT_FOUND when the queue is missing: then it is not registered and
- * may be freed at once), UNSUBSCRIBE, ROOM. */
+ * may be freed at once), UNSUBSCRIBE. */
 struct operation_subscription {
     struct operation operation;
     struct subscription *subscription;
+};
+
+/* ROOM: deliveries to all subscriptions of the window may go on. */
+struct operation_room {
+    struct operation operation;
+    struct delivery_window *window;
 };
 
 /* A lease that a delivery carries; enough to give it back. */

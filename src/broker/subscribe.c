@@ -29,9 +29,11 @@ static int announce(struct broker *broker, struct local_queue *local,
     }
     sub->subscription = subscription;
     sub->local = local;
+    sub->consumer->local = sub;
     subscription->store = sub;
     /* What an earlier environment had picked for it and not handed up does not count. */
     subscription->delivered = subscription->taken;
+    list_init(&sub->wait);
     list_append(&local->open, &sub->link);
     list_append(&broker->subscriptions, &sub->all);
     broker_want_pull(broker, local);
@@ -77,6 +79,7 @@ int broker_unsubscribe(struct broker *broker, struct operation *operation)
         return -1;
     list_remove(&sub->link);
     list_remove(&sub->all);
+    list_remove(&sub->wait);
     subscription->store = NULL;
     free(sub);
     return 0;
@@ -84,11 +87,16 @@ int broker_unsubscribe(struct broker *broker, struct operation *operation)
 
 int broker_room(struct broker *broker, struct operation *operation)
 {
-    struct subscription *subscription = ((struct operation_subscription *)operation)->subscription;
-    struct local_subscription *sub = subscription->store;
+    struct list *waiting = &((struct operation_room *)operation)->window->waiting;
     operation->status = FIBP_OK;
-    if (sub)
+    while (waiting->next && !list_empty(waiting)) {
+        struct local_subscription *sub =
+            CONTAINER_OF(waiting->next, struct local_subscription, wait);
+        list_remove(&sub->wait);
+        list_remove(&sub->link);
+        list_append(&sub->local->open, &sub->link);
         broker_want_pull(broker, sub->local);
+    }
     return 0;
 }
 
@@ -126,6 +134,7 @@ void broker_detach(struct broker *broker, bool valid)
         if (valid && forget_consumer(broker, sub) != 0)
             valid = false;
         list_remove(&sub->all);
+        list_remove(&sub->wait);
         sub->subscription->store = NULL;
         free(sub);
     }

@@ -205,6 +205,7 @@ static void consumer_unacked(struct queue *queue, struct consumer *consumer)
             arena_free(queue->scheduler->arena, consumer);
     } else if (consumer->full) {
         consumer->full = false;
+        list_append(&queue->consumers[consumer->slot].relieved, &consumer->relieved);
         scheduler_notify(queue->scheduler, consumer->slot, queue->index);
     }
 }
@@ -312,6 +313,7 @@ struct consumer *queue_consumer_add(struct queue *queue, unsigned slot)
     memset(consumer, 0, sizeof(*consumer));
     consumer->slot = slot;
     consumer->incarnation = incarnation;
+    list_init(&consumer->relieved);
     if (queue->consumers[slot].incarnation != incarnation) {
         queue->consumers[slot].incarnation = incarnation;
         queue->consumers[slot].count = 0;
@@ -326,8 +328,22 @@ void queue_consumer_remove(struct queue *queue, struct consumer *consumer)
     if (queue->consumers[consumer->slot].count == 0)
         queue->waiting &= ~(UINT64_C(1) << consumer->slot);
     consumer->gone = true;
+    list_remove(&consumer->relieved);
     if (consumer->unacked == 0)
         arena_free(queue->scheduler->arena, consumer);
+}
+
+struct consumer *queue_consumer_relieved(struct queue *queue, unsigned slot)
+{
+    uint32_t incarnation = atomic_load(&queue->scheduler->zone->slots[slot].incarnation);
+    struct list *relieved = &queue->consumers[slot].relieved;
+    while (!list_empty(relieved)) {
+        struct consumer *consumer = CONTAINER_OF(relieved->next, struct consumer, relieved);
+        list_remove(&consumer->relieved);
+        if (consumer->incarnation == incarnation) /* else its worker is dead */
+            return consumer;
+    }
+    return NULL;
 }
 
 uint32_t queue_consumer_count(const struct queue *queue)
@@ -392,6 +408,8 @@ struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_
     queue->scan.limit = queue->next_seq;
     list_init(&queue->dead_link);
     list_init(&queue->idle_lanes);
+    for (unsigned i = 0; i < ZONE_WORKERS; i++)
+        list_init(&queue->consumers[i].relieved);
     lock_init(&queue->lock);
     drr_init(&queue->drr, scheduler->quantum);
     if (hash_init(&queue->keys, &scheduler->allocator) != 0)

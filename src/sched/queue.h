@@ -84,8 +84,10 @@ struct consumer {
     uint64_t unacked; /* leases it holds */
     uint32_t slot;    /* of its worker */
     uint32_t incarnation;
-    bool gone; /* unsubscribed: freed with its last lease */
-    bool full; /* it stopped at max_unacked: wake its worker when a lease ends */
+    bool gone;            /* unsubscribed: freed with its last lease */
+    bool full;            /* it stopped at max_unacked: wake its worker when a lease ends */
+    struct list relieved; /* in queue.consumers[slot].relieved after that */
+    void *local;          /* its worker's; no other process looks at it */
 };
 
 enum lease_state { LEASE_HELD, LEASE_RETURNED };
@@ -146,6 +148,7 @@ struct queue {
     uint32_t turn;    /* whose turn it is to be woken */
     struct {
         uint32_t incarnation, count;
+        struct list relieved;  /* consumer.relieved: were full and have room again */
     } consumers[ZONE_WORKERS]; /* subscriptions; valid while the slot has this incarnation */
 };
 
@@ -209,6 +212,9 @@ void queue_timer_update(struct queue *queue);
 struct consumer *queue_consumer_add(struct queue *queue, unsigned slot)
     __attribute__((warn_unused_result));
 void queue_consumer_remove(struct queue *queue, struct consumer *consumer);
+/* The next consumer of a worker that was full and has room again, taken off their list; NULL when
+ * there is none. */
+struct consumer *queue_consumer_relieved(struct queue *queue, unsigned slot);
 uint32_t queue_consumer_count(const struct queue *queue);
 /* Wakes as many waiting workers as there is something to deliver for, in turns. One that is woken
  * and cannot take all calls this again. */

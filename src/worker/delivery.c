@@ -156,22 +156,22 @@ void delivery_arrived(struct operation_delivery *delivery)
         list_append(&session->kept, &queued->list);
 }
 
-void delivery_recall(const struct subscription *subscription)
+/* NULL: of all subscriptions. */
+static void delivery_recall_of(struct session *session, const struct subscription *subscription)
 {
-    struct session *session = subscription->owner;
-
     LIST_EACH_SAFE(&session->kept, entry)
     {
         struct delivery_piece *kept = CONTAINER_OF(entry, struct delivery_piece, list);
 
-        if (kept->subscription == subscription)
+        if (!subscription || kept->subscription == subscription)
             delivery_done(&kept->piece);
     }
     LIST_EACH_SAFE(&session->deliveries, entry)
     {
         struct delivery_piece *queued = CONTAINER_OF(entry, struct delivery_piece, list);
 
-        if (queued->subscription == subscription && conn_take_back(&session->conn, &queued->piece))
+        if ((!subscription || queued->subscription == subscription) &&
+            conn_take_back(&session->conn, &queued->piece))
             delivery_done(&queued->piece);
     }
 }
@@ -190,6 +190,29 @@ void delivery_recount(struct session *session)
     atomic_store(&session->window.queued,
                  delivery_bytes(&session->kept) + delivery_bytes(&session->deliveries));
     atomic_store(&session->window.paused, 0);
+    session->window.waiting = (struct list){NULL, NULL}; /* of the store thread that is gone */
+}
+
+void delivery_recall(const struct subscription *subscription)
+{
+    delivery_recall_of(subscription->owner, subscription);
+}
+
+void delivery_recall_all(struct session *session)
+{
+    delivery_recall_of(session, NULL);
+}
+
+/* Tells the pipeline that deliveries to this session may go on. */
+static int delivery_announce_room(struct session *session)
+{
+    struct operation_room *room = request_create(session, OPERATION_ROOM, sizeof(*room), 0, NULL);
+
+    if (!room)
+        return -1;
+    room->window = &session->window;
+    request_submit(&room->operation);
+    return 0;
 }
 
 void delivery_relieve(struct session *session)
@@ -199,6 +222,6 @@ void delivery_relieve(struct session *session)
     if (!atomic_load(&window->paused) || atomic_load(&window->queued) >= window->limit / 2)
         return;
     atomic_store(&window->paused, 0);
-    if (subscriber_announce_room(session) < 0)
+    if (delivery_announce_room(session) < 0)
         session_close(session, "no memory to go on with deliveries");
 }

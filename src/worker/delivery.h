@@ -25,6 +25,7 @@ void delivery_release(struct session *session);
 
 /* Gives back what is kept or queued for a subscription and of which nothing is sent. */
 void delivery_recall(const struct subscription *subscription);
+void delivery_recall_all(struct session *session);
 
 /* Counts the window anew from what is kept and queued: what was on its way up is lost. */
 void delivery_recount(struct session *session);

@@ -139,25 +139,10 @@ void subscriber_cancel(struct subscriber *subscriber)
 
 void subscriber_cancel_all(struct session *session)
 {
+    /* At once, or with many subscriptions each would go through the deliveries of all. */
+    delivery_recall_all(session);
     LIST_EACH(&session->subscribers, entry)
     subscriber_cancel(CONTAINER_OF(entry, struct subscriber, list));
-}
-
-int subscriber_announce_room(struct session *session)
-{
-    LIST_EACH(&session->subscribers, entry)
-    {
-        struct subscriber *subscriber = CONTAINER_OF(entry, struct subscriber, list);
-        struct operation *room;
-
-        if (subscriber->subscription.ended || !subscriber->registered)
-            continue;
-        room = subscriber_operation(session, OPERATION_ROOM, &subscriber->subscription, NULL);
-        if (!room)
-            return -1;
-        request_submit(room);
-    }
-    return 0;
 }
 
 void subscriber_back(const struct operation_subscription *operation)

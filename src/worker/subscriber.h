@@ -40,9 +40,6 @@ struct subscriber *subscriber_find_by_id(struct session *session, const struct u
 void subscriber_cancel(struct subscriber *subscriber);
 void subscriber_cancel_all(struct session *session);
 
-/* Tells the pipeline that deliveries to this session may go on. -1 without memory. */
-int subscriber_announce_room(struct session *session) __attribute__((warn_unused_result));
-
 /* SUBSCRIBE and UNSUBSCRIBE that are back; the operation stays the caller's. */
 void subscriber_back(const struct operation_subscription *operation);
 

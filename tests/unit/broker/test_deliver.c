@@ -11,8 +11,8 @@ static void set_max_unacked(struct fixture *fixture, uint32_t limit)
 
 static void say_room(struct fixture *fixture, struct subscription *subscription)
 {
-    struct operation_subscription room = {.operation = {.kind = OPERATION_ROOM},
-                                          .subscription = subscription};
+    struct operation_room room = {.operation = {.kind = OPERATION_ROOM},
+                                  .window = subscription->window};
     fixture_execute(fixture, &room.operation);
 }
 
@@ -139,6 +139,75 @@ static void a_full_window_pauses_until_room(void **state)
     assert_int_equal(emitted_to(fixture, &subscription), 0);
     fixture_unsubscribe(fixture, &subscription);
     fixture_unsubscribe(fixture, &roomy);
+}
+
+/* A connection's room is that of all its subscriptions, on whatever queues. */
+static void room_of_a_connection_reopens_all_its_subscriptions(void **state)
+{
+    struct fixture *fixture = *state;
+    static char names[20][8];
+    struct subscription subscriptions[20];
+    static struct delivered got[256];
+    fixture->window.limit = 1;
+    for (unsigned i = 0; i < 20; i++) {
+        snprintf(names[i], sizeof(names[i]), "q%u", i);
+        fixture_create(fixture, names[i]);
+        fixture_subscribe(fixture, names[i], &subscriptions[i]);
+        fixture_enqueue(fixture, names[i], "k", 1, i, 1, NULL);
+    }
+    unsigned count = 0;
+    for (unsigned round = 0; round < 40 && count < 20; round++) {
+        fixture_deliver(fixture);
+        unsigned got_now = fixture_delivered(fixture, got + count, 256 - count);
+        assert_true(got_now > 0);
+        count += got_now;
+        say_room(fixture, &subscriptions[0]);
+    }
+    assert_int_equal(count, 20);
+    /* One that goes away while it waits is not asked again. */
+    atomic_store(&fixture->window.queued, 100);
+    fixture_enqueue(fixture, names[3], "k", 1, 0, 1, NULL);
+    fixture_enqueue(fixture, names[4], "k", 1, 0, 1, NULL);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture->emitted_count, 0);
+    fixture_unsubscribe(fixture, &subscriptions[3]);
+    atomic_store(&fixture->window.queued, 0);
+    say_room(fixture, &subscriptions[4]);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 256), 1);
+    for (unsigned i = 0; i < 20; i++)
+        fixture_unsubscribe(fixture, &subscriptions[i]);
+}
+
+/* A pull that ends without a lease leaves its consumers as they were. */
+static void a_full_zone_costs_no_consumer_its_turn(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscriptions[4];
+    static struct delivered got[64];
+    static void *taken[1u << 16];
+    unsigned held = 0;
+    fixture_create(fixture, "q");
+    set_max_unacked(fixture, 1);
+    for (unsigned i = 0; i < 4; i++)
+        fixture_subscribe(fixture, "q", &subscriptions[i]);
+    fixture_enqueue(fixture, "q", "k", 1, 0, 8, NULL);
+    for (size_t size = 65536; size >= 16; size -= size > 1024 ? 1024 : 16)
+        while (held < sizeof(taken) / sizeof(taken[0]) &&
+               (taken[held] = arena_alloc(fixture->broker->scheduler->arena, size)))
+            held++;
+    assert_true(held < sizeof(taken) / sizeof(taken[0]));
+    fixture_deliver(fixture);
+    assert_int_equal(fixture->emitted_count, 0);
+    while (held)
+        arena_free(fixture->broker->scheduler->arena, taken[--held]);
+    fixture->broker->later_ms = 0;
+    fixture_deliver(fixture);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(emitted_to(fixture, &subscriptions[i]), 1);
+    assert_int_equal(fixture_delivered(fixture, got, 64), 4);
+    for (unsigned i = 0; i < 4; i++)
+        fixture_unsubscribe(fixture, &subscriptions[i]);
 }
 
 /* --- turns of keys --- */
@@ -307,7 +376,7 @@ static void a_consumer_of_another_worker_is_told(void **state)
     struct fixture *fixture = *state;
     static struct fixture other;
     struct subscription subscription;
-    static struct delivered got[64];
+    static struct delivered held[3], got[64];
     fixture_create(fixture, "q");
     fixture_join(&other, fixture, 5);
     fixture_subscribe(&other, "q", &subscription);
@@ -317,20 +386,19 @@ static void a_consumer_of_another_worker_is_told(void **state)
     fixture_enqueue(fixture, "q", "k", 1, 0, 3, NULL);
     assert_true(atomic_load(&slot->wake) != wake);
     fixture_deliver(&other);
-    assert_int_equal(fixture_delivered(&other, got, 64), 3);
+    assert_int_equal(fixture_delivered(&other, held, 3), 3);
     /* It has more than it may hold, waits for room, and an ack by another worker makes some. */
     other.broker->options.max_unacked = 3;
     fixture_enqueue(fixture, "q", "k", 1, 3, 3, NULL);
     fixture_deliver(&other);
     assert_int_equal(other.emitted_count, 0);
     wake = atomic_load(&slot->wake);
-    assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[0].id), FIBP_OK);
+    assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &held[0].id), FIBP_OK);
     assert_true(atomic_load(&slot->wake) != wake);
     fixture_deliver(&other);
     assert_int_equal(fixture_delivered(&other, got, 64), 1);
+    ack_all(fixture, "q", held + 1, 2);
     /* A nack by anybody comes back too. */
-    other.broker->options.max_unacked = 100;
-    say_room(&other, &subscription);
     fixture_deliver(&other);
     assert_int_equal(fixture_delivered(&other, got, 64), 2);
     assert_int_equal(fixture_settle(fixture, OPERATION_NACK, "q", &got[1].id), FIBP_OK);
@@ -516,6 +584,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(each_consumer_holds_max_unacked_and_no_more, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(consumers_take_turns, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(room_of_a_connection_reopens_all_its_subscriptions,
+                                        fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_full_zone_costs_no_consumer_its_turn, fixture_setup,
+                                        fixture_teardown),
         cmocka_unit_test_setup_teardown(a_full_window_pauses_until_room, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(equal_keys_get_equal_shares, fixture_setup,

@@ -478,8 +478,8 @@ static void a_full_zone_says_so_and_recovers(void **state)
     /* When some are gone and their lanes freed there is room again. */
     fixture->broker->options.max_unacked = 8;
     for (unsigned i = 0; i < 400; i++) {
-        struct operation_subscription room = {.operation = {.kind = OPERATION_ROOM},
-                                              .subscription = &subscription};
+        struct operation_room room = {.operation = {.kind = OPERATION_ROOM},
+                                      .window = subscription.window};
         fixture_execute(fixture, &room.operation);
         fixture_deliver(fixture);
         unsigned count = fixture_delivered(fixture, got, 32);

@@ -136,8 +136,8 @@ static void move_some(struct fixture *fixture, unsigned *seed)
 static unsigned take_all(struct fixture *fixture, struct subscription *subscription)
 {
     static struct delivered got[4096];
-    struct operation_subscription room = {.operation = {.kind = OPERATION_ROOM},
-                                          .subscription = subscription};
+    struct operation_room room = {.operation = {.kind = OPERATION_ROOM},
+                                  .window = subscription->window};
     fixture_execute(fixture, &room.operation);
     fixture_deliver(fixture);
     unsigned count = fixture_delivered(fixture, got, 4096);
