@@ -18,6 +18,7 @@
 #define CONTROL_REQUEST_MAX 64
 #define CONTROL_REQUEST_MS 10000 /* time of a client to send its line */
 #define CONTROL_BACKLOG 16
+#define CONTROL_REST_MS 1000 /* before it accepts again after it could not */
 
 enum control_state { CONTROL_FREE, CONTROL_READING, CONTROL_WAITS_RELOAD, CONTROL_WAITS_END };
 
@@ -33,6 +34,8 @@ struct control_client {
 
 struct control {
     struct loop_watch watch;
+    struct loop_timer rest;
+    struct log_limit failures;
     struct master *master;
     char path[SOCK_PATH_SIZE];
     struct control_client clients[CONTROL_CLIENTS];
@@ -264,8 +267,23 @@ static void control_ready(struct loop_watch *watch, uint32_t events)
             client_close(client);
         }
     }
-    if (errno != EAGAIN)
-        log_errno(LOG_ERROR, "master", errno, "accept on the control socket");
+    if (errno == EAGAIN)
+        return;
+    log_errno_seldom(&control->failures, LOG_ERROR, "master", errno,
+                     "accept on the control socket");
+    loop_unwatch(control->master->loop, watch);
+    loop_timer_set(control->master->loop, &control->rest, CONTROL_REST_MS);
+}
+
+static void control_rested(struct loop_timer *timer)
+{
+    struct control *control = CONTAINER_OF(timer, struct control, rest);
+    struct err err;
+
+    if (loop_watch(control->master->loop, &control->watch, EPOLLIN, &err) == 0)
+        return;
+    log_write(LOG_ERROR, "master", "control socket: %s", err.text);
+    loop_timer_set(control->master->loop, timer, CONTROL_REST_MS);
 }
 
 static int control_open(struct control *control, struct err *err)
@@ -299,6 +317,7 @@ void control_start(struct master *master)
         return;
     control->master = master;
     control->watch.ready = control_ready;
+    control->rest.expired = control_rested;
     if (control_open(control, &err) < 0) {
         log_write(LOG_WARN, "master", "without a control socket: %s", err.text);
         free(control);
@@ -314,6 +333,7 @@ void control_stop(struct master *master)
     if (!control)
         return;
     unlink(control->path);
+    loop_timer_cancel(master->loop, &control->rest);
     loop_unwatch(master->loop, &control->watch);
     close(control->watch.fd);
     for (size_t i = 0; i < CONTROL_CLIENTS; i++)

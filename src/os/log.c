@@ -25,6 +25,7 @@
 #define TEXT_SIZE 3072 /* before escaping */
 #define NAME_SIZE 32
 #define FACILITY_DAEMON (3 << 3)
+#define LOG_SELDOM_MS 60000u
 
 struct level {
     const char *name;
@@ -293,4 +294,20 @@ void log_errno(enum log_level level, const char *subsystem, int number, const ch
     snprintf(text + size, sizeof(text) - size, ": %s", strerror_r(number, reason, sizeof(reason)));
     log_text(level, subsystem, text);
     errno = saved;
+}
+
+void log_errno_seldom(struct log_limit *limit, enum log_level level, const char *subsystem,
+                      int number, const char *text)
+{
+    uint64_t now_ms = time_monotonic_ms();
+    if (now_ms < limit->next_ms) {
+        limit->left_out++;
+        return;
+    }
+    if (limit->left_out)
+        log_errno(level, subsystem, number, "%s (and %llu times before)", text,
+                  (unsigned long long)limit->left_out);
+    else
+        log_errno(level, subsystem, number, "%s", text);
+    *limit = (struct log_limit){.next_ms = now_ms + LOG_SELDOM_MS};
 }

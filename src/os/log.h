@@ -10,6 +10,7 @@
 #define FILAD_OS_LOG_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "core/err.h"
 #include "core/str.h"
@@ -41,5 +42,15 @@ void log_write(enum log_level level, const char *subsystem, const char *format, 
 /* As log_write at `level`, followed by ": " and the text of errno value `number`. */
 void log_errno(enum log_level level, const char *subsystem, int number, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* As log_errno, for what may happen all the time: at most one record a minute of each `limit`,
+ * which says how many were left out since the last. A limit starts as zeros and belongs to one
+ * thread. */
+struct log_limit {
+    uint64_t next_ms; /* monotonic */
+    uint64_t left_out;
+};
+void log_errno_seldom(struct log_limit *limit, enum log_level level, const char *subsystem,
+                      int number, const char *text);
 
 #endif

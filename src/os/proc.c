@@ -115,6 +115,12 @@ int proc_set_death_signal(int signal, pid_t parent, struct err *err)
     return 0;
 }
 
+uint64_t proc_nofile(void)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : UINT64_MAX;
+}
+
 int proc_raise_nofile(uint64_t wanted, uint64_t *got, struct err *err)
 {
     struct rlimit limit;

@@ -24,6 +24,8 @@ int proc_set_subreaper(struct err *err) __attribute__((warn_unused_result));
 int proc_set_death_signal(int signal, pid_t parent, struct err *err)
     __attribute__((warn_unused_result));
 
+/* The limit of open files of this process. */
+uint64_t proc_nofile(void);
 /* Raises the limit of open files to `wanted` (0: as far as it goes; never lowers it), the hard
  * limit too where that is allowed. *got: the limit then, which may be less than wanted. */
 int proc_raise_nofile(uint64_t wanted, uint64_t *got, struct err *err)

@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include "os/log.h"
+#include "os/proc.h"
 #include "os/sock.h"
 
 #define ACCEPTOR_PER_TICK 64
+#define ACCEPTOR_SPARE 384u       /* descriptors kept for other things than connections */
 #define ACCEPTOR_AWAY_MIN_MS 5u   /* first look after leaving accepting to others, then twice ... */
 #define ACCEPTOR_AWAY_MAX_MS 100u /* ... as long each time up to this */
 #define ACCEPTOR_PATIENCE_MS                                                                       \
@@ -33,6 +35,8 @@ struct acceptor {
     struct sessions *sessions;
     struct zone *zone;
     unsigned slot;
+    uint32_t max; /* connections at most */
+    struct log_limit failures;
     struct loop_hook hook;
     struct loop_timer timer; /* while away */
     bool stopped;
@@ -45,19 +49,30 @@ struct acceptor {
     struct acceptor_listener listeners[];
 };
 
+/* Connections of this worker, as many as count for the question of who takes the next one: when one
+ * can give way there is room. */
+static uint32_t acceptor_count(const struct acceptor *acceptor)
+{
+    uint32_t count = acceptor->sessions->count;
+
+    return count >= acceptor->max && sessions_can_yield(acceptor->sessions) ? acceptor->max - 1
+                                                                            : count;
+}
+
 static void acceptor_publish(struct acceptor *acceptor)
 {
     struct zone_slot *slot = &acceptor->zone->slots[acceptor->slot];
+    uint32_t count = acceptor_count(acceptor);
 
-    if (atomic_load_explicit(&slot->connections, memory_order_relaxed) != acceptor->sessions->count)
-        atomic_store(&slot->connections, acceptor->sessions->count);
+    if (atomic_load_explicit(&slot->connections, memory_order_relaxed) != count)
+        atomic_store(&slot->connections, count);
 }
 
 /* Whether this worker should take the next connection. With few connections half of one above the
  * mean is allowed, so that somebody always takes the first. */
 static enum acceptor_choice acceptor_choose(const struct acceptor *acceptor)
 {
-    uint64_t mine = acceptor->sessions->count, max = acceptor->sessions->conf->worker_connections;
+    uint64_t mine = acceptor_count(acceptor), max = acceptor->max;
     uint64_t workers = 0, total = 0;
     bool room_elsewhere = false;
 
@@ -110,13 +125,15 @@ static bool acceptor_take(struct acceptor_listener *listener, bool refuse)
     if (fd < 0) {
         if (errno == EAGAIN || errno == EWOULDBLOCK)
             return false;
-        log_errno(LOG_ERROR, "worker", errno, "accept a connection");
+        log_errno_seldom(&acceptor->failures, LOG_ERROR, "worker", errno, "accept a connection");
         acceptor_go_away(acceptor, ACCEPTOR_AWAY_MAX_MS);
         return false;
     }
     sock_set_nodelay(fd);
     acceptor->left--;
     acceptor->unwanted_since_ms = 0;
+    if (!refuse && acceptor->sessions->count >= acceptor->max)
+        sessions_yield(acceptor->sessions);
     if (refuse)
         sessions_refuse(acceptor->sessions, fd, listener->conf);
     else
@@ -205,6 +222,20 @@ static void acceptor_turn(struct loop_hook *hook)
     }
 }
 
+/* As many connections as are configured, and as descriptors allow. */
+static uint32_t acceptor_max(uint32_t configured)
+{
+    uint64_t descriptors = proc_nofile();
+    uint64_t spare = descriptors / 2 < ACCEPTOR_SPARE ? descriptors / 2 : ACCEPTOR_SPARE;
+
+    if (configured <= descriptors - spare)
+        return configured;
+    log_write(LOG_WARN, "worker", "worker_connections: %llu of %u, as %llu descriptors allow",
+              (unsigned long long)(descriptors - spare), configured,
+              (unsigned long long)descriptors);
+    return (uint32_t)(descriptors - spare);
+}
+
 struct acceptor *acceptor_create(struct loop *loop, struct sessions *sessions, struct zone *zone,
                                  unsigned slot, const int *listeners, size_t count, struct err *err)
 {
@@ -219,6 +250,7 @@ struct acceptor *acceptor_create(struct loop *loop, struct sessions *sessions, s
     acceptor->sessions = sessions;
     acceptor->zone = zone;
     acceptor->slot = slot;
+    acceptor->max = acceptor_max(sessions->conf->worker_connections);
     acceptor->hook.run = acceptor_turn;
     acceptor->timer.expired = acceptor_look;
     acceptor->left = ACCEPTOR_PER_TICK;

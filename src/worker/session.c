@@ -310,6 +310,7 @@ void session_opened(struct session *session)
     uint64_t interval = sessions->conf->fibp.keepalive_interval_ms;
 
     session->state = SESSION_OPEN;
+    list_remove(&session->fresh);
     if (interval > 0)
         loop_timer_set(sessions->loop, &session->timer, interval);
     else
@@ -352,8 +353,9 @@ static void session_setup(struct session *session, struct sessions *sessions,
     session->timer.expired = session_expired;
     session->account.parent = &sessions->account;
     session->window.limit = sessions->conf->fibp.delivery_window;
-    session->last_traffic_ms = loop_now_ms(sessions->loop);
+    session->opened_ms = session->last_traffic_ms = loop_now_ms(sessions->loop);
     list_init(&session->list);
+    list_init(&session->fresh);
     list_init(&session->dirty);
     list_init(&session->hold);
     list_init(&session->subscribers);
@@ -394,16 +396,28 @@ void session_create(struct sessions *sessions, int fd, const struct conf_listen 
     }
     session_log_peer(fd);
     list_append(&sessions->all, &session->list);
-    session->extra = refuse;
+    sessions->count++;
     if (refuse) {
-        sessions->extras++;
-        session_fail(session, 0, FIBP_CHANNEL_FULL, STR("too many connections"));
+        session_refuse(session);
         return;
     }
-    sessions->count++;
+    list_append(&sessions->fresh, &session->fresh);
     loop_timer_set(sessions->loop, &session->timer, sessions->conf->fibp.handshake_timeout_ms);
     if (sessions->draining)
         session_drain(session);
+}
+
+bool session_is_silent(const struct session *session)
+{
+    return loop_now_ms(session->sessions->loop) - session->opened_ms >= SESSION_GRACE_MS;
+}
+
+void session_refuse(struct session *session)
+{
+    session->extra = true;
+    session->sessions->count--;
+    session->sessions->extras++;
+    session_fail(session, 0, FIBP_CHANNEL_FULL, STR("too many connections"));
 }
 
 void session_finish(struct session *session)
@@ -413,6 +427,7 @@ void session_finish(struct session *session)
     if (session->state >= SESSION_FINISHING)
         return;
     session->state = SESSION_FINISHING;
+    list_remove(&session->fresh);
     session->paused = session->full = false;
     list_remove(&session->hold);
     assembly_free(session);
@@ -464,6 +479,7 @@ void session_close(struct session *session, const char *reason)
     conn_close(&session->conn);
     assembly_free(session);
     list_remove(&session->hold);
+    list_remove(&session->fresh);
     list_remove(&session->dirty);
     list_remove(&session->list);
     if (session->extra)

@@ -34,6 +34,7 @@
 #define SESSION_FINISH_MS                                                                          \
     5000u                       /* a session that ends has so long to get rid of its answers ...   \
                                  */
+#define SESSION_GRACE_MS 1000u  /* a new one has so long for its handshake on a full worker */
 #define SESSION_LINGER_MS 1000u /* ... and so long for the peer to close after them */
 
 enum session_state {
@@ -77,10 +78,12 @@ struct session {
     struct sessions *sessions;
     const struct session_dialect *dialect;
     struct list list;  /* in sessions->all */
+    struct list fresh; /* in sessions->fresh until the handshake is done */
     struct list dirty; /* in sessions->dirty */
     struct list hold;  /* in sessions->held, resuming or waiting; later in dead */
     struct conn conn;
     struct loop_timer timer; /* handshake, keepalive or the end, by state */
+    uint64_t opened_ms;
     uint64_t last_traffic_ms;
     uint64_t pinged_ms;
     uint64_t paused_ms; /* since when, while it is paused */
@@ -103,6 +106,11 @@ struct session {
 /* Takes the socket in any case. `listen`: the listener it came from, not kept. */
 void session_create(struct sessions *sessions, int fd, const struct conf_listen *listen,
                     bool refuse);
+
+/* The handshake is not done, and its time on a full worker is over. */
+bool session_is_silent(const struct session *session);
+/* Ends one whose handshake is not done: from now on it is only there to be told so. */
+void session_refuse(struct session *session);
 
 /* Appends to the chain of this tick; the answer comes back through request_back. */
 void session_submit(struct session *session, struct operation *operation);

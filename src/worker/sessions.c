@@ -249,6 +249,7 @@ void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline
     list_init(&sessions->held);
     list_init(&sessions->resuming);
     list_init(&sessions->waiting);
+    list_init(&sessions->fresh);
     list_init(&sessions->dead);
     loop_hook_add(loop, &sessions->turn);
 }
@@ -289,6 +290,22 @@ void sessions_refuse(struct sessions *sessions, int fd, const struct conf_listen
         close(fd);
     else
         session_create(sessions, fd, listen, true);
+}
+
+bool sessions_can_yield(const struct sessions *sessions)
+{
+    return !list_empty(&sessions->fresh) &&
+           session_is_silent(CONTAINER_OF(sessions->fresh.next, struct session, fresh));
+}
+
+void sessions_yield(struct sessions *sessions)
+{
+    struct session *session = SESSIONS_FIRST(&sessions->fresh, fresh);
+
+    if (sessions->extras >= SESSIONS_REFUSED_MAX)
+        session_close(session, "it makes room for another one");
+    else
+        session_refuse(session);
 }
 
 void sessions_drain(struct sessions *sessions)

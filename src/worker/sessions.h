@@ -44,9 +44,10 @@ struct sessions {
     struct list held;  /* paused until the worker's limits are met again */
     struct list resuming;
     struct list waiting; /* for room for a large request, first come first served */
+    struct list fresh;   /* before the end of their handshake, oldest first */
     struct list dead;    /* closed, and all their operations are back */
-    uint32_t count;      /* of `all` */
-    uint32_t extras;     /* of `all`, those that are only there to be refused; not in `count` */
+    uint32_t count;      /* of `all`, without extras */
+    uint32_t extras;     /* of `all`, those that are only there to be refused */
     uint32_t closed;     /* sessions closed that wait for their operations */
 
     struct operation *first, *last; /* to be submitted, through operation->next */
@@ -71,6 +72,11 @@ void sessions_destroy(struct sessions *sessions);
 void sessions_add(struct sessions *sessions, int fd, const struct conf_listen *listen);
 /* Takes it, and tells the client that there is no room for it. */
 void sessions_refuse(struct sessions *sessions, int fd, const struct conf_listen *listen);
+
+/* Whether a connection that has been silent for long can give way to a new one. */
+bool sessions_can_yield(const struct sessions *sessions);
+/* Tells the oldest of those that there is no room for it. */
+void sessions_yield(struct sessions *sessions);
 
 /* Appends to the chain of this tick. */
 void sessions_submit(struct sessions *sessions, struct operation *operation);

@@ -152,6 +152,29 @@ static void test_errno_is_kept(void **state)
     assert_int_equal(errno, EBADF);
 }
 
+static void test_seldom_counts_what_it_leaves_out(void **state)
+{
+    struct err err;
+    struct log_limit limit = {0}, other = {0};
+    assert_int_equal(log_open(scratch_path(*state, "log"), LOG_INFO, &err), 0);
+    for (int i = 0; i < 1000; i++)
+        log_errno_seldom(&limit, LOG_ERROR, "x", EMFILE, "accept");
+    log_errno_seldom(&other, LOG_ERROR, "x", EMFILE, "listen");
+    char *text = slurp(scratch_path(*state, "log"));
+    char *first = strstr(text, "x: accept: Too many open files\n");
+    assert_non_null(first);
+    assert_null(strstr(first + sizeof("x: accept"), "accept"));
+    assert_non_null(strstr(text, "x: listen: Too many open files\n"));
+    free(text);
+    limit.next_ms = 0; /* a minute later */
+    log_errno_seldom(&limit, LOG_ERROR, "x", EMFILE, "accept");
+    log_errno_seldom(&limit, LOG_ERROR, "x", EMFILE, "accept");
+    text = slurp(scratch_path(*state, "log"));
+    assert_non_null(strstr(text, "x: accept (and 999 times before): Too many open files\n"));
+    assert_int_equal(limit.left_out, 1);
+    free(text);
+}
+
 static void test_levels(void **state)
 {
     (void)state;
@@ -275,6 +298,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_long_texts_are_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(test_errno_is_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_seldom_counts_what_it_leaves_out, setup, teardown),
         cmocka_unit_test_setup_teardown(test_levels, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reopen_after_rename, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failed_open_keeps_the_old_file, setup, teardown),

@@ -21,6 +21,7 @@
 #include "os/sock.h"
 #include "os/time.h"
 #include "worker/pipeline.h"
+#include "worker/session.h"
 #include "worker/worker.h"
 
 #define PATIENCE_MS 10000
@@ -575,6 +576,49 @@ static void test_full_worker(void **state)
     close(second);
 }
 
+/* A connection that is served, or -1 when it is refused. */
+static int try_connection(void)
+{
+    static const uint8_t hello[] = {0, 0, 0, 9, 1, 0, 0, 0, 0, 0, 0, 1, 0};
+    int fd = connect_client();
+
+    (void)!send(fd, hello, sizeof(hello), MSG_NOSIGNAL);
+    if (receive(fd).opcode == OPCODE_HANDSHAKE_OK)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* On a full worker a connection that says nothing gives way to a new one, those that are served do
+ * not. */
+static void test_silent_connection_gives_way(void **state)
+{
+    (void)state;
+    conf.worker_connections = 2;
+    start_worker(0);
+    open_store(0);
+    int served = connect_client(), silent = connect_client();
+    shake_hands(served);
+    assert_int_equal(try_connection(), -1); /* the silent one may still be about to speak */
+    int fresh;
+    uint64_t deadline = time_monotonic_ms() + PATIENCE_MS;
+    while ((fresh = try_connection()) < 0) {
+        assert_true(time_monotonic_ms() < deadline);
+        poll(NULL, 0, 10);
+    }
+    struct frame frame = receive(silent);
+    assert_int_equal(frame.opcode, OPCODE_ERROR);
+    assert_int_equal(frame.body.data[0], FIBP_CHANNEL_FULL);
+    expect_end(silent);
+    deadline = time_monotonic_ms() + SESSION_GRACE_MS * 3 / 2;
+    while (time_monotonic_ms() < deadline) {
+        assert_int_equal(try_connection(), -1);
+        poll(NULL, 0, 100);
+    }
+    close(served);
+    close(fresh);
+}
+
 /* Two workers on one listener get about as many connections each. */
 static void test_balance(void **state)
 {
@@ -615,6 +659,7 @@ int main(void)
         TEST(test_stuck_store_thread_and_no_fork),
         TEST(test_stuck_store_thread_at_the_end),
         TEST(test_stuck_store_thread_without_master),
+        TEST(test_silent_connection_gives_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
