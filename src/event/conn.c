@@ -226,6 +226,13 @@ void conn_trim(struct conn *conn)
         conn_drop_input(conn);
 }
 
+void conn_rest(struct conn *conn)
+{
+    conn_trim(conn);
+    if (conn->answers.size == 0)
+        buf_free(&conn->answers);
+}
+
 void conn_pause(struct conn *conn)
 {
     conn->reading = false;

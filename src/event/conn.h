@@ -79,6 +79,9 @@ void conn_consume(struct conn *conn, size_t size);
 /* Gives the input's memory back when nothing is in it; to be called when a pin of it has ended. */
 void conn_trim(struct conn *conn);
 
+/* Gives back the memory that a connection keeps for its next bytes; for one that is idle. */
+void conn_rest(struct conn *conn);
+
 /* Stops and goes on with reading. */
 void conn_pause(struct conn *conn);
 void conn_resume(struct conn *conn);

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -317,12 +318,24 @@ int sock_connect(const struct sock_address *address, uint64_t timeout_ms, struct
     return fd;
 }
 
+/* As setsockopt for TCP; 0 on other sockets. */
+static int set_tcp_option(int fd, int option, const void *value, socklen_t size)
+{
+    if (setsockopt(fd, IPPROTO_TCP, option, value, size) == 0)
+        return 0;
+    return errno == EOPNOTSUPP || errno == ENOPROTOOPT ? 0 : -1;
+}
+
 int sock_set_nodelay(int fd)
 {
     int on = 1;
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0)
-        return 0;
-    return errno == EOPNOTSUPP || errno == ENOPROTOOPT ? 0 : -1;
+    return set_tcp_option(fd, TCP_NODELAY, &on, sizeof(on));
+}
+
+int sock_set_user_timeout(int fd, uint64_t timeout_ms)
+{
+    unsigned value = timeout_ms < INT_MAX ? (unsigned)timeout_ms : INT_MAX;
+    return set_tcp_option(fd, TCP_USER_TIMEOUT, &value, sizeof(value));
 }
 
 int sock_set_nonblocking(int fd, bool nonblocking)

@@ -57,6 +57,9 @@ int sock_connect(const struct sock_address *address, uint64_t timeout_ms, struct
 
 /* These return 0, or -1 with errno. Nodelay does nothing on what is not TCP. */
 int sock_set_nodelay(int fd);
+/* How long what was sent may stay without the peer's acknowledgement before the connection counts
+ * as broken. Does nothing on what is not TCP. */
+int sock_set_user_timeout(int fd, uint64_t timeout_ms);
 int sock_set_nonblocking(int fd, bool nonblocking) __attribute__((warn_unused_result));
 int sock_peer_uid(int fd, uid_t *uid) __attribute__((warn_unused_result));
 

@@ -130,6 +130,9 @@ static bool acceptor_take(struct acceptor_listener *listener, bool refuse)
         return false;
     }
     sock_set_nodelay(fd);
+    /* A peer that vanished while it gets deliveries: there is traffic then, and no Ping. */
+    if (acceptor->sessions->conf->fibp.keepalive_interval_ms > 0)
+        sock_set_user_timeout(fd, 2 * acceptor->sessions->conf->fibp.keepalive_interval_ms);
     acceptor->left--;
     acceptor->unwanted_since_ms = 0;
     if (!refuse && acceptor->sessions->count >= acceptor->max)

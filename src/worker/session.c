@@ -190,7 +190,8 @@ static void session_write(struct session *session)
     if (conn_flush(&session->conn, &sent) < 0)
         session_close(session, "writing failed");
     else if (sent > 0)
-        session->last_traffic_ms = loop_now_ms(session->sessions->loop);
+        /* A Ping of ours may stand behind much that a slow peer has to take first. */
+        session->last_traffic_ms = session->pinged_ms = loop_now_ms(session->sessions->loop);
 }
 
 void session_flush(struct session *session)
@@ -263,6 +264,7 @@ static void session_keepalive(struct session *session)
         return;
     }
     if (!session->pinged && now - session->last_traffic_ms >= interval) {
+        conn_rest(&session->conn);
         session->pinged = true;
         session->pinged_ms = now;
         session->dialect->ping(session);

@@ -152,6 +152,7 @@ static void check_connection(int listener, const char *to, char peer[SOCK_TEXT_S
     assert_int_equal(fcntl(server, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
     sock_text((struct sockaddr *)&from, from_size, peer);
     assert_int_equal(sock_set_nodelay(server), 0);
+    assert_int_equal(sock_set_user_timeout(server, 60000), 0);
     assert_int_equal(sock_set_nonblocking(server, false), 0);
     char data[4];
     assert_int_equal(io_write_all(client, "ping", 4), 0);
