@@ -226,17 +226,19 @@ static void acceptor_turn(struct loop_hook *hook)
 }
 
 /* As many connections as are configured, and as descriptors allow. */
-static uint32_t acceptor_max(uint32_t configured)
+static void acceptor_limit(struct acceptor *acceptor)
 {
+    uint32_t configured = acceptor->sessions->conf->worker_connections;
     uint64_t descriptors = proc_nofile();
     uint64_t spare = descriptors / 2 < ACCEPTOR_SPARE ? descriptors / 2 : ACCEPTOR_SPARE;
 
+    acceptor->max = configured;
     if (configured <= descriptors - spare)
-        return configured;
-    log_write(LOG_WARN, "worker", "worker_connections: %llu of %u, as %llu descriptors allow",
-              (unsigned long long)(descriptors - spare), configured,
-              (unsigned long long)descriptors);
-    return (uint32_t)(descriptors - spare);
+        return;
+    acceptor->max = (uint32_t)(descriptors - spare);
+    acceptor->sessions->extras_max = (uint32_t)(spare / 4);
+    log_write(LOG_WARN, "worker", "worker_connections: %u of %u, as %llu descriptors allow",
+              acceptor->max, configured, (unsigned long long)descriptors);
 }
 
 struct acceptor *acceptor_create(struct loop *loop, struct sessions *sessions, struct zone *zone,
@@ -253,7 +255,7 @@ struct acceptor *acceptor_create(struct loop *loop, struct sessions *sessions, s
     acceptor->sessions = sessions;
     acceptor->zone = zone;
     acceptor->slot = slot;
-    acceptor->max = acceptor_max(sessions->conf->worker_connections);
+    acceptor_limit(acceptor);
     acceptor->hook.run = acceptor_turn;
     acceptor->timer.expired = acceptor_look;
     acceptor->left = ACCEPTOR_PER_TICK;

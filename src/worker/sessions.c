@@ -8,7 +8,7 @@
 #include "worker/session.h"
 #include "worker/subscriber.h"
 
-#define SESSIONS_REFUSED_MAX 256u /* connections over the limit that hear why, at once */
+#define SESSIONS_EXTRAS_MAX 256u
 
 static struct session *sessions_first(struct list *list, size_t offset)
 {
@@ -238,6 +238,7 @@ void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline
         .pipeline = pipeline,
         .conf = conf,
         .hooks = hooks,
+        .extras_max = SESSIONS_EXTRAS_MAX,
         .turn = {.run = sessions_turn},
         .large_max = 2 * claim > SESSIONS_LARGE_MAX ? 2 * claim : SESSIONS_LARGE_MAX,
         .large_claim = claim,
@@ -286,7 +287,7 @@ void sessions_add(struct sessions *sessions, int fd, const struct conf_listen *l
 
 void sessions_refuse(struct sessions *sessions, int fd, const struct conf_listen *listen)
 {
-    if (sessions->extras >= SESSIONS_REFUSED_MAX)
+    if (sessions->extras >= sessions->extras_max)
         close(fd);
     else
         session_create(sessions, fd, listen, true);
@@ -302,7 +303,7 @@ void sessions_yield(struct sessions *sessions)
 {
     struct session *session = SESSIONS_FIRST(&sessions->fresh, fresh);
 
-    if (sessions->extras >= SESSIONS_REFUSED_MAX)
+    if (sessions->extras >= sessions->extras_max)
         session_close(session, "it makes room for another one");
     else
         session_refuse(session);

@@ -48,6 +48,7 @@ struct sessions {
     struct list dead;    /* closed, and all their operations are back */
     uint32_t count;      /* of `all`, without extras */
     uint32_t extras;     /* of `all`, those that are only there to be refused */
+    uint32_t extras_max; /* at once; more are closed without a word */
     uint32_t closed;     /* sessions closed that wait for their operations */
 
     struct operation *first, *last; /* to be submitted, through operation->next */

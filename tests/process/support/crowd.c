@@ -133,6 +133,11 @@ void crowd_set_deaf(struct crowd *crowd, size_t index, bool deaf)
         member->public.deaf = deaf;
 }
 
+void crowd_set_mute(struct crowd *crowd, size_t index, bool mute)
+{
+    crowd->members[index].public.mute = mute;
+}
+
 /* --- sending --- */
 
 static int send_frame(struct member *member, int encoded, struct buf *buf)
@@ -168,6 +173,13 @@ int crowd_ping(struct crowd *crowd, size_t index)
     struct buf buf;
     buf_init(&buf, 0);
     return send_frame(&crowd->members[index], frame_empty(&buf, OPCODE_PING, 7), &buf);
+}
+
+int crowd_pong(struct crowd *crowd, size_t index)
+{
+    struct buf buf;
+    buf_init(&buf, 0);
+    return send_frame(&crowd->members[index], frame_empty(&buf, OPCODE_PONG, 9), &buf);
 }
 
 int crowd_ack(struct crowd *crowd, size_t index, const char *queue, const struct uuid *id)
@@ -249,6 +261,8 @@ static int take_frame(struct crowd *crowd, struct member *member, const struct f
         public
         ->pings++;
         totals->pings++;
+        if (public->mute)
+            return 0;
         buf_init(&pong, 0);
         return send_frame(member, frame_empty(&pong, OPCODE_PONG, frame->request_id), &pong);
     case OPCODE_DELIVERY:
@@ -271,35 +285,39 @@ static ssize_t take_frames(struct crowd *crowd, struct member *member, struct st
     return result == FRAME_MORE ? (ssize_t)bytes.size : -1;
 }
 
-/* Reads once. False when the connection is at its end. */
-static bool member_read(struct crowd *crowd, struct member *member)
+/* Reads once, `size` bytes at most. Their number; 0: nothing there; -1: the end. */
+static int member_read(struct crowd *crowd, struct member *member, size_t size)
 {
-    size_t old = member->rest.size;
     struct buf *rest = &member->rest;
-    if (old == 0) { /* the usual case: no memory of its own */
-        ssize_t got = recv(member->fd, crowd->input, READ_SIZE, MSG_DONTWAIT);
-        if (got <= 0)
-            return got < 0 && errno == EAGAIN;
-        ssize_t left = take_frames(crowd, member, str_of(crowd->input, (size_t)got));
-        if (left > 0)
-            buf_append(rest, crowd->input + got - left, (size_t)left);
-        return left >= 0 && !rest->failed;
-    }
-    uint8_t *room = buf_reserve(rest, READ_SIZE);
-    if (!room)
-        return false;
-    ssize_t got = recv(member->fd, room, READ_SIZE, MSG_DONTWAIT);
+    bool fresh = rest->size == 0; /* the usual case: it needs no memory of its own */
+    uint8_t *room = fresh ? crowd->input : buf_reserve(rest, size);
+    ssize_t got = room ? recv(member->fd, room, size, MSG_DONTWAIT) : 0;
     if (got <= 0)
-        return got < 0 && errno == EAGAIN;
-    rest->size += (size_t)got;
-    ssize_t left = take_frames(crowd, member, buf_str(rest));
+        return got < 0 && errno == EAGAIN ? 0 : -1;
+    struct str bytes = str_of(crowd->input, (size_t)got);
+    if (!fresh) {
+        rest->size += (size_t)got;
+        bytes = buf_str(rest);
+    }
+    ssize_t left = take_frames(crowd, member, bytes);
     if (left < 0)
-        return false;
-    if (left == 0)
+        return -1;
+    if (fresh)
+        buf_append(rest, crowd->input + got - left, (size_t)left);
+    else if (left == 0)
         buf_free(rest);
     else
         buf_consume(rest, rest->size - (size_t)left);
-    return true;
+    return rest->failed ? -1 : (int)got;
+}
+
+int crowd_read(struct crowd *crowd, size_t index, size_t size)
+{
+    struct member *member = &crowd->members[index];
+    int got = member->public.open ? member_read(crowd, member, size) : -1;
+    if (got < 0)
+        crowd_close(crowd, index, false);
+    return got;
 }
 
 bool crowd_wait(struct crowd *crowd, bool (*done)(const struct crowd *crowd, void *context),
@@ -314,8 +332,9 @@ bool crowd_wait(struct crowd *crowd, bool (*done)(const struct crowd *crowd, voi
         for (int i = 0; i < count; i++) {
             size_t index = events[i].data.u64;
             struct member *member = &crowd->members[index];
-            if (member->public.open && (!member->public.deaf || events[i].events & EPOLLERR) &&
-                !member_read(crowd, member))
+            if (member->public.open && !member->public.deaf)
+                crowd_read(crowd, index, READ_SIZE);
+            else if (member->public.open && events[i].events & (EPOLLERR | EPOLLHUP))
                 crowd_close(crowd, index, false);
         }
     }

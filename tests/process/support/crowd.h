@@ -1,6 +1,7 @@
 /*
  * crowd - many connections in one thread, with little memory for each: opened, shaken hands with
- * and subscribed all at once, and counted what comes. The server's Pings are answered.
+ * and subscribed all at once, and counted what comes. The server's Pings are answered, unless a
+ * member is mute.
  *
  * What is not sent or received through it (crowd_fd) must leave whole frames behind.
  */
@@ -20,6 +21,7 @@ struct crowd;
 struct crowd_member {
     bool open;           /* the connection stands */
     bool deaf;           /* crowd_wait does not read from it */
+    bool mute;           /* it does not answer Pings */
     uint32_t handshakes; /* HandshakeOk that came */
     uint32_t consumes;   /* ConsumeOk */
     uint32_t pongs, pings;
@@ -52,13 +54,17 @@ int crowd_fd(const struct crowd *crowd, size_t index);
 struct crowd_totals crowd_totals(const struct crowd *crowd);
 /* Whether it acks each message that it gets; not at first. */
 void crowd_set_acking(struct crowd *crowd, bool acking);
-/* Whether what comes is read. */
+/* Whether what comes is read; and whether Pings are answered. */
 void crowd_set_deaf(struct crowd *crowd, size_t index, bool deaf);
+void crowd_set_mute(struct crowd *crowd, size_t index, bool mute);
+/* Reads at most `size` bytes from a deaf member. The number; 0: nothing there; -1: the end. */
+int crowd_read(struct crowd *crowd, size_t index, size_t size);
 
 /* Send one frame; it must fit the socket. -1: it does not, or the connection is gone. */
 int crowd_handshake(struct crowd *crowd, size_t index);
 int crowd_consume(struct crowd *crowd, size_t index, uint32_t request_id, const char *queue);
 int crowd_ping(struct crowd *crowd, size_t index);
+int crowd_pong(struct crowd *crowd, size_t index);
 int crowd_ack(struct crowd *crowd, size_t index, const char *queue, const struct uuid *id);
 
 /* Reads what comes until `done` says so; false after the time. */
