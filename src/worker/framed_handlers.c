@@ -134,10 +134,24 @@ static void ask_hooks(const struct session *session, const struct framed_enqueue
     };
 }
 
+/* The status of all items when it is the same; else FIBP_OK. */
+static uint8_t enqueue_status_of_all(const struct operation_enqueue *enqueue)
+{
+    for (uint32_t i = 1; i < enqueue->count; i++)
+        if (enqueue->items[i].status != enqueue->items[0].status)
+            return FIBP_OK;
+    return enqueue->count > 0 ? enqueue->items[0].status : FIBP_OK;
+}
+
 static void answer_enqueue(struct session *session, struct operation *operation)
 {
     struct operation_enqueue *enqueue = (struct operation_enqueue *)operation;
     uint8_t whole = operation->status;
+
+    /* Items have no place for retry_after_ms: a frame of which nothing had room says it as a whole.
+     */
+    if (whole == FIBP_OK && enqueue_status_of_all(enqueue) == FIBP_CHANNEL_FULL)
+        whole = operation->status = FIBP_CHANNEL_FULL;
 
     if (whole != FIBP_OK && whole != FIBP_STORAGE_ERROR) {
         answer_error(session, operation);

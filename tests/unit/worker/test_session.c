@@ -334,6 +334,16 @@ static void test_overload_says_when_to_retry(void **state)
     assert_true(framed_headers_find(str_of(text.data + text.size, frame.body.size - 3 - text.size),
                                     STR("retry_after_ms"), &value));
     assert_true(str_equal(value, STR("100")));
+    /* So does a request of which no item had room. */
+    send_bytes("0000001d1000000000020000000100066f726465727300000000000568656c6c6f");
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    struct operation_enqueue *enqueue = (struct operation_enqueue *)harness_pick(0);
+    enqueue->items[0].status = FIBP_CHANNEL_FULL;
+    harness_complete(&enqueue->operation);
+    frame = harness_expect_error(2, FIBP_CHANNEL_FULL);
+    text = harness_error_text(frame);
+    assert_true(framed_headers_find(str_of(text.data + text.size, frame.body.size - 3 - text.size),
+                                    STR("retry_after_ms"), &value));
 }
 
 static void test_ack_and_nack(void **state)
