@@ -205,7 +205,7 @@ static void consumer_unacked(struct queue *queue, struct consumer *consumer)
             arena_free(queue->scheduler->arena, consumer);
     } else if (consumer->full) {
         consumer->full = false;
-        list_append(&queue->consumers[consumer->slot].relieved, &consumer->relieved);
+        list_append(&queue->relieved[consumer->slot], &consumer->relieved);
         scheduler_notify(queue->scheduler, consumer->slot, queue->index);
     }
 }
@@ -304,10 +304,21 @@ void queue_timer_update(struct queue *queue)
 
 /* --- consumers and waiters --- */
 
+static bool make_relieved(struct queue *queue)
+{
+    if (queue->relieved)
+        return true;
+    queue->relieved = arena_alloc(queue->scheduler->arena, ZONE_WORKERS * sizeof(*queue->relieved));
+    for (unsigned i = 0; queue->relieved && i < ZONE_WORKERS; i++)
+        list_init(&queue->relieved[i]);
+    return queue->relieved != NULL;
+}
+
 struct consumer *queue_consumer_add(struct queue *queue, unsigned slot)
 {
     uint32_t incarnation = atomic_load(&queue->scheduler->zone->slots[slot].incarnation);
-    struct consumer *consumer = arena_alloc(queue->scheduler->arena, sizeof(*consumer));
+    struct consumer *consumer =
+        make_relieved(queue) ? arena_alloc(queue->scheduler->arena, sizeof(*consumer)) : NULL;
     if (!consumer)
         return NULL;
     memset(consumer, 0, sizeof(*consumer));
@@ -336,8 +347,8 @@ void queue_consumer_remove(struct queue *queue, struct consumer *consumer)
 struct consumer *queue_consumer_relieved(struct queue *queue, unsigned slot)
 {
     uint32_t incarnation = atomic_load(&queue->scheduler->zone->slots[slot].incarnation);
-    struct list *relieved = &queue->consumers[slot].relieved;
-    while (!list_empty(relieved)) {
+    struct list *relieved = queue->relieved ? &queue->relieved[slot] : NULL;
+    while (relieved && !list_empty(relieved)) {
         struct consumer *consumer = CONTAINER_OF(relieved->next, struct consumer, relieved);
         list_remove(&consumer->relieved);
         if (consumer->incarnation == incarnation) /* else its worker is dead */
@@ -408,8 +419,6 @@ struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_
     queue->scan.limit = queue->next_seq;
     list_init(&queue->dead_link);
     list_init(&queue->idle_lanes);
-    for (unsigned i = 0; i < ZONE_WORKERS; i++)
-        list_init(&queue->consumers[i].relieved);
     lock_init(&queue->lock);
     drr_init(&queue->drr, scheduler->quantum);
     if (hash_init(&queue->keys, &scheduler->allocator) != 0)
@@ -464,6 +473,7 @@ void queue_destroy(struct queue *queue)
     free_leases(queue);
     free_keys(queue);
     arena_free(scheduler->arena, queue->expiry);
+    arena_free(scheduler->arena, queue->relieved);
     queue->magic = 0;
     arena_free(scheduler->arena, queue);
 }

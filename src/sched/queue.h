@@ -86,7 +86,7 @@ struct consumer {
     uint32_t incarnation;
     bool gone;            /* unsubscribed: freed with its last lease */
     bool full;            /* it stopped at max_unacked: wake its worker when a lease ends */
-    struct list relieved; /* in queue.consumers[slot].relieved after that */
+    struct list relieved; /* in queue.relieved[slot] until its worker looks */
     void *local;          /* its worker's; no other process looks at it */
 };
 
@@ -148,8 +148,8 @@ struct queue {
     uint32_t turn;    /* whose turn it is to be woken */
     struct {
         uint32_t incarnation, count;
-        struct list relieved;  /* consumer.relieved: were full and have room again */
     } consumers[ZONE_WORKERS]; /* subscriptions; valid while the slot has this incarnation */
+    struct list *relieved;     /* per worker slot; NULL before the first consumer */
 };
 
 /* --- lanes and keys: all under queue->lock --- */
