@@ -50,7 +50,7 @@ static int retry_leases(struct write *write, struct list *due, uint32_t count)
     return result;
 }
 
-/* Removes the K records of lanes that were empty for QUEUE_LANE_IDLE_MS, then the lanes. */
+/* Removes the K records of lanes that were empty for long, then the lanes. */
 static int free_lanes(struct write *write, bool *more)
 {
     struct queue *queue = write->queue;
@@ -58,10 +58,11 @@ static int free_lanes(struct write *write, bool *more)
     DB_TXN *txn = NULL;
     uint32_t count = 0;
     int result = 0;
+    uint64_t idle_ms = queue_lane_idle_ms(queue);
     LIST_EACH(&queue->idle_lanes, entry)
     {
         struct lane *lane = CONTAINER_OF(entry, struct lane, idle);
-        if (lane->idle_since_ms + QUEUE_LANE_IDLE_MS > write->monotonic_ms || count == BATCH)
+        if (lane->idle_since_ms + idle_ms > write->monotonic_ms || count == BATCH)
             break;
         if (!txn && (result = env_begin(write->broker->env, &txn)) != 0)
             return result;

@@ -278,13 +278,18 @@ void queue_expiry_restore(struct queue *queue, struct lease *lease, uint64_t whe
     wheel_insert(queue->expiry, &lease->wheel, when_ms);
 }
 
+uint64_t queue_lane_idle_ms(const struct queue *queue)
+{
+    return scheduler_is_tight(queue->scheduler) ? QUEUE_LANE_IDLE_TIGHT_MS : QUEUE_LANE_IDLE_MS;
+}
+
 void queue_timer_update(struct queue *queue)
 {
     struct scheduler *scheduler = queue->scheduler;
     uint64_t when = queue->expiry ? wheel_next(queue->expiry) : UINT64_MAX;
     if (!list_empty(&queue->idle_lanes)) {
         uint64_t idle = CONTAINER_OF(queue->idle_lanes.next, struct lane, idle)->idle_since_ms +
-                        QUEUE_LANE_IDLE_MS;
+                        queue_lane_idle_ms(queue);
         when = idle < when ? idle : when;
     }
     if (when == UINT64_MAX || atomic_load(&queue->dead) ||

@@ -30,8 +30,9 @@
 #define LANE_MAGIC 0x4c414e45u
 #define LEASE_MAGIC 0x4c455345u
 
-#define QUEUE_PULL 32             /* messages that one pull of a worker takes at most */
-#define QUEUE_LANE_IDLE_MS 60000u /* an empty lane is freed after so long */
+#define QUEUE_PULL 32                  /* messages that one pull of a worker takes at most */
+#define QUEUE_LANE_IDLE_MS 60000u      /* an empty lane is freed after so long */
+#define QUEUE_LANE_IDLE_TIGHT_MS 1000u /* ... while the zone is nearly full */
 
 struct scheduler;
 struct queue;
@@ -204,6 +205,8 @@ bool queue_expiry_prepare(struct queue *queue, uint64_t now_ms);
 uint32_t queue_expired(struct queue *queue, uint64_t now_ms, struct list *due, uint32_t limit);
 /* Puts one that could not be handled back on the wheel. */
 void queue_expiry_restore(struct queue *queue, struct lease *lease, uint64_t when_ms);
+/* How long a lane of it has to be empty before it is freed. */
+uint64_t queue_lane_idle_ms(const struct queue *queue);
 /* Tells the keeper's timers when this queue wants to be looked at next. */
 void queue_timer_update(struct queue *queue);
 

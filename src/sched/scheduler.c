@@ -65,6 +65,12 @@ bool scheduler_has_room(const struct scheduler *scheduler)
     return arena_used(scheduler->arena) < size - size / 8;
 }
 
+bool scheduler_is_tight(const struct scheduler *scheduler)
+{
+    uint64_t size = arena_size(scheduler->arena);
+    return arena_used(scheduler->arena) > size - size / 4;
+}
+
 struct queue *scheduler_find(const struct scheduler *scheduler, struct str name)
 {
     struct hash_link *link = hash_find(&scheduler->names, str_hash(name, scheduler->seed));

@@ -22,6 +22,9 @@ struct member {
     int fd;
     uint32_t next_request;
     struct buf rest; /* an incomplete frame */
+    struct buf unsent;
+    bool watched;
+    uint32_t events;
 };
 
 struct crowd {
@@ -55,6 +58,7 @@ void crowd_close(struct crowd *crowd, size_t index, bool abruptly)
         (void)setsockopt(member->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     close(member->fd);
     buf_free(&member->rest);
+    buf_free(&member->unsent);
     member->public.open = false;
     crowd->totals.open--;
 }
@@ -70,10 +74,17 @@ void crowd_destroy(struct crowd *crowd)
     free(crowd);
 }
 
-static int watch(struct crowd *crowd, size_t index, int operation, uint32_t events)
+/* Asks for what is wanted of a member now. */
+static int watch(struct crowd *crowd, struct member *member)
 {
-    struct epoll_event event = {.events = events, .data.u64 = index};
-    return epoll_ctl(crowd->epoll, operation, crowd->members[index].fd, &event);
+    uint32_t events = (member->public.deaf ? 0 : EPOLLIN) | (member->unsent.size ? EPOLLOUT : 0);
+    struct epoll_event event = {.events = events, .data.u64 = (uint64_t)(member - crowd->members)};
+    int operation = member->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (member->watched && member->events == events)
+        return 0;
+    member->watched = true;
+    member->events = events;
+    return epoll_ctl(crowd->epoll, operation, member->fd, &event);
 }
 
 int crowd_open(struct crowd *crowd, size_t count, const char *const *addresses,
@@ -92,7 +103,8 @@ int crowd_open(struct crowd *crowd, size_t count, const char *const *addresses,
         if (member->fd < 0)
             return -1;
         buf_init(&member->rest, 0);
-        if (watch(crowd, index, EPOLL_CTL_ADD, EPOLLIN) != 0)
+        buf_init(&member->unsent, 0);
+        if (watch(crowd, member) != 0)
             return err_set_errno(err, errno, "watch a connection");
         member->public.open = true;
         crowd->size++;
@@ -129,8 +141,9 @@ void crowd_set_acking(struct crowd *crowd, bool acking)
 void crowd_set_deaf(struct crowd *crowd, size_t index, bool deaf)
 {
     struct member *member = &crowd->members[index];
-    if (member->public.open && watch(crowd, index, EPOLL_CTL_MOD, deaf ? 0 : EPOLLIN) == 0)
-        member->public.deaf = deaf;
+    member->public.deaf = deaf;
+    if (member->public.open)
+        (void)watch(crowd, member);
 }
 
 void crowd_set_mute(struct crowd *crowd, size_t index, bool mute)
@@ -140,15 +153,29 @@ void crowd_set_mute(struct crowd *crowd, size_t index, bool mute)
 
 /* --- sending --- */
 
-static int send_frame(struct member *member, int encoded, struct buf *buf)
+/* Sends what is left over; -1 when the connection is broken. */
+static int send_unsent(struct crowd *crowd, struct member *member)
+{
+    struct buf *unsent = &member->unsent;
+    ssize_t sent = send(member->fd, unsent->data, unsent->size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno != EAGAIN)
+        return -1;
+    buf_consume(unsent, sent > 0 ? (size_t)sent : 0);
+    if (unsent->size == 0)
+        buf_free(unsent);
+    return watch(crowd, member);
+}
+
+/* Takes the frame. -1 without one, or when the connection is broken. */
+static int send_frame(struct crowd *crowd, struct member *member, int encoded, struct buf *frame)
 {
     int status = -1;
-    if (encoded == 0 && member->public.open)
-        status = send(member->fd, buf->data, buf->size, MSG_NOSIGNAL | MSG_DONTWAIT) ==
-                         (ssize_t)buf->size
-                     ? 0
-                     : -1;
-    buf_free(buf);
+    if (encoded == 0 && member->public.open) {
+        bool waiting = member->unsent.size > 0;
+        buf_append(&member->unsent, frame->data, frame->size);
+        status = waiting ? 0 : send_unsent(crowd, member);
+    }
+    buf_free(frame);
     return status;
 }
 
@@ -156,7 +183,7 @@ int crowd_handshake(struct crowd *crowd, size_t index)
 {
     struct buf buf;
     buf_init(&buf, 0);
-    return send_frame(&crowd->members[index],
+    return send_frame(crowd, &crowd->members[index],
                       framed_client_handshake(&buf, 0, FRAME_PROTOCOL_VERSION, NULL), &buf);
 }
 
@@ -164,7 +191,7 @@ int crowd_consume(struct crowd *crowd, size_t index, uint32_t request_id, const 
 {
     struct buf buf;
     buf_init(&buf, 0);
-    return send_frame(&crowd->members[index],
+    return send_frame(crowd, &crowd->members[index],
                       framed_client_consume(&buf, request_id, str_from_c(queue), 0), &buf);
 }
 
@@ -172,14 +199,14 @@ int crowd_ping(struct crowd *crowd, size_t index)
 {
     struct buf buf;
     buf_init(&buf, 0);
-    return send_frame(&crowd->members[index], frame_empty(&buf, OPCODE_PING, 7), &buf);
+    return send_frame(crowd, &crowd->members[index], frame_empty(&buf, OPCODE_PING, 7), &buf);
 }
 
 int crowd_pong(struct crowd *crowd, size_t index)
 {
     struct buf buf;
     buf_init(&buf, 0);
-    return send_frame(&crowd->members[index], frame_empty(&buf, OPCODE_PONG, 9), &buf);
+    return send_frame(crowd, &crowd->members[index], frame_empty(&buf, OPCODE_PONG, 9), &buf);
 }
 
 int crowd_ack(struct crowd *crowd, size_t index, const char *queue, const struct uuid *id)
@@ -191,7 +218,7 @@ int crowd_ack(struct crowd *crowd, size_t index, const char *queue, const struct
     uuid_format(id, text);
     size_t start = framed_client_batch_begin(&buf, OPCODE_ACK, member->next_request++, 1);
     framed_client_ack_add(&buf, str_from_c(queue), str_of(text, sizeof text));
-    return send_frame(member, frame_end(&buf, start, FRAME_LENGTH_MAX), &buf);
+    return send_frame(crowd, member, frame_end(&buf, start, FRAME_LENGTH_MAX), &buf);
 }
 
 /* --- receiving --- */
@@ -221,7 +248,7 @@ static int take_delivery(struct crowd *crowd, struct member *member, const struc
         buf_free(&acks);
         return 0;
     }
-    return send_frame(member, frame_end(&acks, start, FRAME_LENGTH_MAX), &acks);
+    return send_frame(crowd, member, frame_end(&acks, start, FRAME_LENGTH_MAX), &acks);
 }
 
 static int take_frame(struct crowd *crowd, struct member *member, const struct frame *frame)
@@ -264,7 +291,7 @@ static int take_frame(struct crowd *crowd, struct member *member, const struct f
         if (public->mute)
             return 0;
         buf_init(&pong, 0);
-        return send_frame(member, frame_empty(&pong, OPCODE_PONG, frame->request_id), &pong);
+        return send_frame(crowd, member, frame_empty(&pong, OPCODE_PONG, frame->request_id), &pong);
     case OPCODE_DELIVERY:
         return take_delivery(crowd, member, frame);
     default:
@@ -332,10 +359,13 @@ bool crowd_wait(struct crowd *crowd, bool (*done)(const struct crowd *crowd, voi
         for (int i = 0; i < count; i++) {
             size_t index = events[i].data.u64;
             struct member *member = &crowd->members[index];
-            if (member->public.open && !member->public.deaf)
-                crowd_read(crowd, index, READ_SIZE);
-            else if (member->public.open && events[i].events & (EPOLLERR | EPOLLHUP))
+            if (!member->public.open)
+                continue;
+            if ((events[i].events & (EPOLLERR | EPOLLHUP) && member->public.deaf) ||
+                (member->unsent.size && send_unsent(crowd, member) != 0))
                 crowd_close(crowd, index, false);
+            else if (!member->public.deaf)
+                crowd_read(crowd, index, READ_SIZE);
         }
     }
     return true;

@@ -60,7 +60,8 @@ void crowd_set_mute(struct crowd *crowd, size_t index, bool mute);
 /* Reads at most `size` bytes from a deaf member. The number; 0: nothing there; -1: the end. */
 int crowd_read(struct crowd *crowd, size_t index, size_t size);
 
-/* Send one frame; it must fit the socket. -1: it does not, or the connection is gone. */
+/* Send one frame; what the socket does not take is sent by crowd_wait. -1: the connection is gone.
+ */
 int crowd_handshake(struct crowd *crowd, size_t index);
 int crowd_consume(struct crowd *crowd, size_t index, uint32_t request_id, const char *queue);
 int crowd_ping(struct crowd *crowd, size_t index);
