@@ -75,7 +75,7 @@ static void session_process(struct session *session)
             session_pause(session);
             return;
         }
-        if (sessions_full(session->sessions)) {
+        if (sessions_full_for(session->sessions, session)) {
             session_pause(session);
             list_append(&session->sessions->held, &session->hold);
             return;

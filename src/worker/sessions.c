@@ -19,12 +19,15 @@ static struct session *sessions_first(struct list *list, size_t offset)
 
 /* ---- limits of the worker ---- */
 
-bool sessions_full(struct sessions *sessions)
+bool sessions_full_for(struct sessions *sessions, const struct session *session)
 {
     if (sessions->outstanding >= SESSIONS_OUTSTANDING_MAX ||
         sessions->account.bytes >= SESSIONS_BYTES_MAX)
         sessions->full = true;
-    return sessions->full;
+    if (!sessions->full || session->outstanding > 0)
+        return sessions->full;
+    return sessions->outstanding >= SESSIONS_OUTSTANDING_LAST ||
+           sessions->account.bytes >= SESSIONS_BYTES_LAST;
 }
 
 static void sessions_relieve(struct sessions *sessions)

@@ -22,9 +22,13 @@
 #include "hook/hook.h"
 #include "worker/pipeline.h"
 
-/* Beyond these nothing is read from any connection until half of it is left. */
+/* Beyond these connections that have something under way are not read until half of it is left. */
 #define SESSIONS_OUTSTANDING_MAX 20000u
 #define SESSIONS_BYTES_MAX (256u << 20) /* request bytes and operations under way */
+/* Up to these a session that has nothing under way is still read, so that producers that outrun the
+ * store do not shut up everybody else. */
+#define SESSIONS_OUTSTANDING_LAST (SESSIONS_OUTSTANDING_MAX + SESSIONS_OUTSTANDING_MAX / 4)
+#define SESSIONS_BYTES_LAST (SESSIONS_BYTES_MAX + SESSIONS_BYTES_MAX / 4)
 /* What unfinished large requests (worker/assembly.h) may occupy, all together; more when the
  * configuration allows so large ones that two would not fit. */
 #define SESSIONS_LARGE_MAX (256u << 20)
@@ -88,9 +92,8 @@ void sessions_take(struct sessions *sessions);
 /* The process has shed its store threads, with what they had on its way up. */
 void sessions_recount(struct sessions *sessions);
 
-/* True, and from then on until half of it is left, when the worker has more under way than it may.
- */
-bool sessions_full(struct sessions *sessions);
+/* True when the worker has more under way than it may, for this session. */
+bool sessions_full_for(struct sessions *sessions, const struct session *session);
 
 enum sessions_room {
     SESSIONS_ROOM,    /* the session has it */

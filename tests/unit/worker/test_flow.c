@@ -255,16 +255,42 @@ static void test_worker_limit_pauses_everyone(void **state)
     harness_handshake();
     buf_init(&buf, 0);
     harness_enqueue(&buf, 1, STR("orders"), STR("x"));
-    harness->sessions.outstanding += SESSIONS_OUTSTANDING_MAX;
+    harness->sessions.outstanding += SESSIONS_OUTSTANDING_LAST;
     harness_send(buf_str(&buf));
     HARNESS_UNTIL(harness_session()->paused);
-    harness->sessions.outstanding -= SESSIONS_OUTSTANDING_MAX / 2 - 1;
+    harness->sessions.outstanding = SESSIONS_OUTSTANDING_MAX / 2 + 1;
     for (int i = 0; i < 5; i++)
         harness_tick();
     assert_true(harness_session()->paused);
     harness->sessions.outstanding -= 1;
     harness_expect(OPCODE_ENQUEUE_RESULT, 1);
-    harness->sessions.outstanding -= SESSIONS_OUTSTANDING_MAX / 2;
+    harness->sessions.outstanding = 0;
+    buf_free(&buf);
+}
+
+/* What others have under way pauses a session only once it has something under way itself. */
+static void test_worker_limit_leaves_room_for_the_modest(void **state)
+{
+    struct buf buf;
+
+    (void)state;
+    harness_handshake();
+    harness->answering = false;
+    buf_init(&buf, 0);
+    harness_enqueue(&buf, 1, STR("orders"), STR("x"));
+    harness_enqueue(&buf, 2, STR("orders"), STR("x"));
+    harness->sessions.outstanding += SESSIONS_OUTSTANDING_MAX;
+    harness_request(OPCODE_PING, 7, STR(""));
+    harness_expect(OPCODE_PONG, 7);
+    harness_send(buf_str(&buf));
+    HARNESS_UNTIL(harness->submitted_count == 1 && harness_session()->paused);
+    harness_complete(harness_pick(0));
+    harness_expect(OPCODE_ENQUEUE_RESULT, 1);
+    assert_true(harness_session()->paused);
+    harness->sessions.outstanding -= SESSIONS_OUTSTANDING_MAX;
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    harness_complete(harness_pick(0));
+    harness_expect(OPCODE_ENQUEUE_RESULT, 2);
     buf_free(&buf);
 }
 
@@ -824,7 +850,7 @@ static void test_keepalive_spares_the_paused(void **state)
     (void)state;
     harness->conf.fibp.keepalive_interval_ms = 10;
     harness_handshake();
-    harness->sessions.outstanding += SESSIONS_OUTSTANDING_MAX;
+    harness->sessions.outstanding += SESSIONS_OUTSTANDING_LAST;
     buf_init(&buf, 0);
     harness_enqueue(&buf, 1, STR("orders"), STR("x"));
     harness_send(buf_str(&buf));
@@ -832,7 +858,7 @@ static void test_keepalive_spares_the_paused(void **state)
     uint64_t start = time_monotonic_ms();
     HARNESS_UNTIL(time_monotonic_ms() - start > 60);
     assert_int_equal(harness->sessions.count, 1);
-    harness->sessions.outstanding -= SESSIONS_OUTSTANDING_MAX;
+    harness->sessions.outstanding -= SESSIONS_OUTSTANDING_LAST;
     struct frame frame;
     do
         frame = harness_receive();
@@ -874,6 +900,7 @@ int main(void)
         TEST(test_too_many_outstanding),
         TEST(test_client_that_reads_no_answers),
         TEST(test_worker_limit_pauses_everyone),
+        TEST(test_worker_limit_leaves_room_for_the_modest),
         TEST(test_consume_and_deliver),
         TEST(test_consume_missing_queue),
         TEST(test_cancel_in_both_forms),
