@@ -540,6 +540,5 @@ int main(void)
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(test_full_zone, setup_small_zone, fixture_teardown),
     };
-    cmocka_set_test_filter(getenv("FILAD_TEST"));
     return cmocka_run_group_tests_name("backpressure", tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "os/time.h"
+#include "process/support/crowd.h"
 #include "process/support/fixture.h"
 
 #define PAYLOAD_SIZE 8000u
@@ -205,6 +206,77 @@ static void test_full_disk_by_shim(void **state)
     full_disk(*state, limit_disk, 3000);
 }
 
+/* ---- with traffic ---- */
+
+#define PRODUCERS 10u
+#define CONSUMERS 10u
+
+static struct crowd *open_consumers(struct fixture *f)
+{
+    const char *addresses[] = {f->broker.unix_address, f->broker.tcp_address};
+    struct crowd *crowd = crowd_create(CONSUMERS);
+    MUST(f, crowd_open(crowd, CONSUMERS, addresses, 2, &f->err));
+    for (size_t i = 0; i < CONSUMERS; i++) {
+        assert_int_equal(crowd_handshake(crowd, i), 0);
+        assert_int_equal(crowd_consume(crowd, i, 1, "full"), 0);
+    }
+    crowd_set_acking(crowd, true);
+    assert_true(crowd_wait_total(crowd, offsetof(struct crowd_totals, consumes), CONSUMERS,
+                                 PEER_PATIENCE_MS));
+    return crowd;
+}
+
+/* A frame from each producer; how many of these were refused for want of space. */
+static unsigned produce(struct fixture *f, struct peer **producers, unsigned *confirmed)
+{
+    unsigned refused = 0;
+    for (unsigned i = 0; i < PRODUCERS; i++) {
+        int code;
+        *confirmed += enqueue_frame(f, producers[i], &code);
+        if (code != 0 && code != FIBP_STORAGE_ERROR)
+            fail_msg("producer %u gets code %d: %s", i, code, f->err.text);
+        refused += code != 0;
+    }
+    return refused;
+}
+
+/* Consumers empty the disk that producers have filled, and the producers, who never stop trying, go
+ * on by themselves. No connection is lost. */
+static void test_full_disk_with_traffic(void **state)
+{
+    struct fixture *f = *state;
+    struct peer *producers[PRODUCERS];
+    unsigned confirmed = 0, refused = 0, before;
+    const size_t messages = offsetof(struct crowd_totals, messages);
+    for (unsigned i = 0; i < PRODUCERS; i++)
+        producers[i] = fixture_peer(f);
+    MUST(f, peer_create_queue(producers[0], "full", 600000, &f->err));
+    limit_disk(f);
+    for (unsigned round = 0; refused < PRODUCERS; round++) {
+        refused = produce(f, producers, &confirmed);
+        assert_true(round < 300);
+    }
+    print_message("%u messages confirmed until the disk was full\n", confirmed);
+    struct crowd *crowd = open_consumers(f);
+    before = confirmed;
+    uint64_t begin = time_monotonic_ms();
+    do {
+        crowd_wait_total(crowd, messages, UINT64_MAX, 20);
+        refused = produce(f, producers, &confirmed);
+        if (time_monotonic_ms() - begin > 60000)
+            fail_msg("%u of %u producers are refused, %llu messages of %u came", refused, PRODUCERS,
+                     (unsigned long long)crowd_totals(crowd).messages, confirmed);
+    } while (refused > 0 || confirmed < before + PRODUCERS * FRAME * 3);
+    print_message("service again after %llu ms\n",
+                  (unsigned long long)(time_monotonic_ms() - begin));
+    assert_true(crowd_wait_total(crowd, messages, confirmed, 60000));
+    fixture_wait_stats(f, producers[0], "full", 0, 0, CONSUMERS);
+    assert_int_equal(crowd_totals(crowd).open, CONSUMERS);
+    assert_int_equal(crowd_totals(crowd).errors, 0);
+    crowd_destroy(crowd);
+    f->passed = true;
+}
+
 /* ---- a real one ---- */
 
 static char mounted[BROKER_PATH_SIZE];
@@ -253,6 +325,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_full_disk_by_shim, setup_limited, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_full_disk_with_traffic, setup_limited,
+                                        fixture_teardown),
         cmocka_unit_test_setup_teardown(test_full_file_system, setup_mounted, teardown_mounted),
     };
     return cmocka_run_group_tests_name("full disk", tests, NULL, NULL);
