@@ -68,25 +68,31 @@ struct pull {
  * a lease (queue_consumer_relieved), OPERATION_ROOM for its connection, or a pull that fails. So
  * neither an ack nor a pull costs more when many others wait. */
 
+/* True, and the subscription waits for OPERATION_ROOM, when the window has none. */
+static bool window_is_full(struct delivery_window *window, struct local_subscription *sub)
+{
+    if (atomic_load(&window->queued) < window->limit)
+        return false;
+    /* Said first, looked again after: the loop clears it when it has written enough. */
+    atomic_store(&window->paused, 1);
+    if (atomic_load(&window->queued) < window->limit)
+        return false;
+    if (!window->waiting.next)
+        list_init(&window->waiting);
+    list_append(&window->waiting, &sub->wait);
+    return true;
+}
+
 static uint32_t consumer_room(const struct pull *pull, struct local_subscription *sub)
 {
-    struct delivery_window *window = sub->subscription->window;
     uint32_t limit = pull->broker->options.max_unacked;
     uint64_t held = sub->consumer->unacked + sub->assigned;
     if (held >= limit) {
         sub->consumer->full = true;
         return 0;
     }
-    if (atomic_load(&window->queued) >= window->limit) {
-        /* Said first, looked again after: the loop clears it when it has written enough. */
-        atomic_store(&window->paused, 1);
-        if (atomic_load(&window->queued) >= window->limit) {
-            if (!window->waiting.next)
-                list_init(&window->waiting);
-            list_append(&window->waiting, &sub->wait);
-            return 0;
-        }
-    }
+    if (window_is_full(sub->subscription->window, sub))
+        return 0;
     uint64_t room = limit - held;
     if (sub->subscription->limit) {
         uint32_t given = sub->subscription->delivered + sub->assigned;
