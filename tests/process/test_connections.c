@@ -128,26 +128,37 @@ static void spread_rounds(struct spread *spread, unsigned rounds)
     assert_in_range(least, ROUND_LEAST, ROUND);
 }
 
-static bool is_replaced(void *context)
+struct crew {
+    struct fixture *f;
+    pid_t gone; /* one that must not be there; 0: none */
+};
+
+/* Four workers, all of which accept. */
+static bool is_complete(void *context)
 {
-    struct spread *old = context;
-    struct spread now = spread_begin(old->f);
-    if (now.count != old->count)
+    const struct crew *crew = context;
+    struct spread now = spread_begin(crew->f);
+    if (now.count != 4)
         return false;
-    for (unsigned i = 0; i < now.count; i++)
-        if (now.workers[i] == old->workers[0])
+    for (unsigned i = 0; i < now.count; i++) {
+        char ready[64];
+        snprintf(ready, sizeof ready, "(%d) is ready", (int)now.workers[i]);
+        if (now.workers[i] == crew->gone || !broker_logged(&crew->f->broker, ready))
             return false;
+    }
     return true;
 }
 
 static void test_workers_share_connections(void **state)
 {
     struct fixture *f = *state;
+    struct crew crew = {.f = f};
+    assert_true(wait_until(is_complete, &crew, PEER_PATIENCE_MS));
     struct spread spread = spread_begin(f);
-    assert_int_equal(spread.count, 4);
     spread_rounds(&spread, 20);
-    broker_kill(&f->broker, &(struct broker_process){BROKER_WORKER, spread.workers[0]}, 1);
-    assert_true(wait_until(is_replaced, &spread, PEER_PATIENCE_MS));
+    crew.gone = spread.workers[0];
+    broker_kill(&f->broker, &(struct broker_process){BROKER_WORKER, crew.gone}, 1);
+    assert_true(wait_until(is_complete, &crew, PEER_PATIENCE_MS));
     MUST(f, broker_wait_ready(&f->broker, BROKER_READY_MS, &f->err));
     spread = spread_begin(f);
     spread_rounds(&spread, 6);
