@@ -158,8 +158,8 @@ struct delivery_window {
     _Atomic uint32_t
         paused; /* set by the store thread when it skipped a subscription for this; the loop
                  * clears it and submits OPERATION_ROOM when queued fell below limit / 2 */
-    struct list waiting; /* private to the store thread, which makes it when needed: its
-                          * subscriptions that were skipped for want of room */
+    struct list waiting; /* private to the store thread, which also makes it when it is all zeros:
+                          * its subscriptions that were skipped for want of room */
 };
 
 /* One consumer. Made by the loop, submitted with OPERATION_SUBSCRIBE, freed by the loop after the

@@ -92,6 +92,8 @@ int broker_room(struct broker *broker, struct operation *operation)
     while (waiting->next && !list_empty(waiting)) {
         struct local_subscription *sub =
             CONTAINER_OF(waiting->next, struct local_subscription, wait);
+        if (broker->by_index[sub->local->queue->index] != sub->local)
+            abort(); /* it belongs to an environment that is gone */
         list_remove(&sub->wait);
         list_remove(&sub->link);
         list_append(&sub->local->open, &sub->link);

@@ -190,7 +190,7 @@ void delivery_recount(struct session *session)
     atomic_store(&session->window.queued,
                  delivery_bytes(&session->kept) + delivery_bytes(&session->deliveries));
     atomic_store(&session->window.paused, 0);
-    session->window.waiting = (struct list){NULL, NULL}; /* of the store thread that is gone */
+    list_init(&session->window.waiting); /* it was the lost thread's */
 }
 
 void delivery_recall(const struct subscription *subscription)

@@ -418,6 +418,98 @@ static void test_producers_of_large_frames(void **state)
     f->passed = true;
 }
 
+/* --- paused while the store goes away --- */
+
+static int setup_window_faults(void **state)
+{
+    return fixture_setup_with(
+        state,
+        &(struct broker_options){.shim = "faults", .extra = "fibp: {delivery_window: 64k}\n"},
+        true);
+}
+
+static bool is_hanging(void *context)
+{
+    struct fixture *f = context;
+    return atomic_load(&f->broker.shim->hanging) > 0;
+}
+
+static void send_to_all(const struct crowd *crowd, const struct buf *frame)
+{
+    for (size_t i = 0; i < crowd_size(crowd); i++)
+        (void)!send(crowd_fd(crowd, i), frame->data, frame->size, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static bool is_drained(const struct crowd *crowd, void *context)
+{
+    struct held *held = context;
+    struct framed_stats stats;
+    (void)crowd;
+    return peer_stats(held->peer, "q", &stats, &held->f->err) == 0 && stats.depth == 0;
+}
+
+/* A worker leaves its store thread behind, with what that knew of windows and of who waits. */
+static void test_paused_consumers_outlive_a_store_thread(void **state)
+{
+    enum { CONSUMERS = 6, COUNT = 4000 };
+    struct fixture *f = *state;
+    struct shim_control *shim = f->broker.shim;
+    struct peer *peer = fixture_peer(f);
+    struct crowd *consumers = open_crowd(f, CONSUMERS), *producers = open_crowd(f, 12);
+    struct broker_process list[BROKER_PROCESSES_MAX], workers[2];
+    unsigned found = 0, open = 0;
+    uint64_t most = 0;
+    struct buf frame;
+    size_t count = broker_processes(&f->broker, list, BROKER_PROCESSES_MAX);
+    for (size_t i = 0; i < count; i++)
+        if (list[i].role == BROKER_WORKER && found < 2)
+            workers[found++] = list[i];
+    assert_int_equal(found, 2);
+    MUST(f, peer_create_queue(peer, "q", 3000, &f->err));
+    for (size_t i = 0; i < CONSUMERS; i++) {
+        consume(consumers, i, 1, "q");
+        crowd_set_deaf(consumers, i, true);
+    }
+    fill_queue(f, peer, "q", COUNT, BODY);
+    struct held held = {.f = f, .peer = peer, .queue = only_queue, .queues = 1};
+    assert_true(wait_until(is_steady, &held, PEER_PATIENCE_MS));
+    assert_in_range(held.now, HELD_MIN, CONSUMERS * HELD_MAX);
+
+    /* One worker hangs in a sync and the other is killed where it waits for that. */
+    frame_of(&frame, 1, 10);
+    atomic_store(&shim->hang_pid, workers[0].pid);
+    for (unsigned attempt = 0; !is_hanging(f); attempt++) {
+        assert_true(attempt < 300);
+        send_to_all(producers, &frame);
+        (void)wait_until(is_hanging, f, 100);
+    }
+    send_to_all(producers, &frame);
+    crowd_wait_total(producers, TOTAL(results), UINT64_MAX, 300);
+    broker_kill(&f->broker, &workers[1], 1);
+    fixture_close_all(f);
+    MUST(f, broker_wait_ready(&f->broker, BROKER_READY_MS, &f->err));
+    held.peer = fixture_peer(f);
+
+    crowd_set_acking(consumers, true);
+    for (size_t i = 0; i < CONSUMERS; i++)
+        crowd_set_deaf(consumers, i, false);
+    if (!crowd_wait(consumers, is_drained, &held, PEER_PATIENCE_MS))
+        fail_msg("paused consumers were forgotten: %s", f->err.text);
+    for (size_t i = 0; i < CONSUMERS; i++) {
+        const struct crowd_member *member = crowd_member(consumers, i);
+        open += member->open;
+        most = member->open && member->messages > most ? member->messages : most;
+    }
+    print_message("%u of %u consumers went on\n", open, CONSUMERS);
+    assert_in_range(open, 1, CONSUMERS - 1);
+    assert_true(most > HELD_MAX);
+    atomic_store(&shim->hang_pid, 0);
+    buf_free(&frame);
+    crowd_destroy(consumers);
+    crowd_destroy(producers);
+    f->passed = true;
+}
+
 /* --- a full zone --- */
 
 static int setup_small_zone(void **state)
@@ -538,6 +630,8 @@ int main(void)
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(test_producers_of_large_frames, fixture_setup_faults,
                                         fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_paused_consumers_outlive_a_store_thread,
+                                        setup_window_faults, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_full_zone, setup_small_zone, fixture_teardown),
     };
     return cmocka_run_group_tests_name("backpressure", tests, NULL, NULL);
