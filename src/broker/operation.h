@@ -98,6 +98,7 @@ struct operation_queue_row {
     uint64_t depth;     /* pending and in flight */
     uint64_t in_flight; /* leased */
     uint32_t consumers; /* subscriptions */
+    uint8_t counted;    /* as in fibp/framed.h: what depth is worth */
 };
 
 struct operation_list_queues {

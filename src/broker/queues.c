@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "broker/broker.h"
+#include "fibp/framed.h"
 #include "fibp/status.h"
 #include "os/log.h"
 #include "os/time.h"
@@ -201,13 +202,20 @@ int broker_delete_queue(struct broker *broker, struct operation *operation)
 
 /* --- list and statistics --- */
 
+/* Under the queue's lock. */
+static void totals_locked(const struct queue *queue, struct operation_queue_row *row)
+{
+    row->depth = queue->ready + queue->leased;
+    row->in_flight = queue->leased;
+    row->consumers = queue_consumer_count(queue);
+    row->counted = queue->scan.done ? FRAMED_COUNTED_ALL : queue->scan.percent;
+}
+
 static int fill_totals(struct broker *broker, struct queue *queue, struct operation_queue_row *row)
 {
     if (broker_lock(broker, &queue->lock) != 0)
         return -1;
-    row->depth = queue->ready + queue->leased;
-    row->in_flight = queue->leased;
-    row->consumers = queue_consumer_count(queue);
+    totals_locked(queue, row);
     lock_release(&queue->lock);
     return 0;
 }
@@ -302,9 +310,7 @@ static void stats_locked(const struct queue *queue, struct operation_get_stats *
 {
     uint32_t count = 0;
     size_t names = key_bytes(&queue->drr.active, &count);
-    stats->totals.depth = queue->ready + queue->leased;
-    stats->totals.in_flight = queue->leased;
-    stats->totals.consumers = queue_consumer_count(queue);
+    totals_locked(queue, &stats->totals);
     stats->active_keys = queue->drr.count;
     stats->quantum = queue->drr.quantum;
     stats->keys = malloc(count * sizeof(*stats->keys) + names + 1);

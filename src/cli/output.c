@@ -98,6 +98,12 @@ void output_signed(struct output_json *json, const char *name, int64_t value)
     fprintf(json->file, "%" PRId64, value);
 }
 
+void output_bool(struct output_json *json, const char *name, bool value)
+{
+    json_before(json, name);
+    fputs(value ? "true" : "false", json->file);
+}
+
 void output_double(struct output_json *json, const char *name, double value)
 {
     json_before(json, name);

@@ -104,6 +104,15 @@ static int queue_delete(struct cli *cli, const struct args *args)
     return CLI_OK;
 }
 
+/* Words for numbers that are not what they seem, after `before`. */
+static void queue_say_counted(unsigned percent, bool quarantined, const char *before)
+{
+    if (quarantined)
+        printf("%squarantined", before);
+    else if (percent < 100)
+        printf("%scounting %u %%", before, percent);
+}
+
 static void queue_list_json(const struct fila_queue_list *list)
 {
     struct output_json json;
@@ -118,6 +127,8 @@ static void queue_list_json(const struct fila_queue_list *list)
         output_unsigned(&json, "in_flight", queue->in_flight);
         output_unsigned(&json, "consumers", queue->consumers);
         output_unsigned(&json, "leader_node_id", queue->leader_node_id);
+        output_unsigned(&json, "counted_percent", queue->counted_percent);
+        output_bool(&json, "quarantined", queue->quarantined);
         output_object_end(&json);
     }
     output_array_end(&json);
@@ -149,6 +160,7 @@ static void queue_list_table(const struct fila_queue_list *list)
                queue->consumers);
         if (cluster)
             printf("  %6" PRIu64, queue->leader_node_id);
+        queue_say_counted(queue->counted_percent, queue->quarantined, "  ");
         printf("\n");
     }
     if (cluster)
@@ -185,6 +197,8 @@ static void queue_inspect_json(const char *name, const struct fila_queue_stats *
     output_unsigned(&json, "quantum", stats->quantum);
     output_unsigned(&json, "leader_node_id", stats->leader_node_id);
     output_unsigned(&json, "replication_count", stats->replication_count);
+    output_unsigned(&json, "counted_percent", stats->counted_percent);
+    output_bool(&json, "quarantined", stats->quarantined);
     output_array(&json, "fairness_keys");
     for (size_t i = 0; i < stats->key_count; i++) {
         const struct fila_key_stats *key = &stats->keys[i];
@@ -253,7 +267,9 @@ static void queue_inspect_table(const char *name, const struct fila_queue_stats 
 {
     printf("Queue: ");
     output_safe(stdout, name, 0);
-    printf("\n  %-22s%" PRIu64 "\n", "Depth:", stats->depth);
+    printf("\n  %-22s%" PRIu64, "Depth:", stats->depth);
+    queue_say_counted(stats->counted_percent, stats->quarantined, ", ");
+    printf("\n");
     printf("  %-22s%" PRIu64 "\n", "In-flight:", stats->in_flight);
     printf("  %-22s%" PRIu64 "\n", "Active fairness keys:", stats->active_fairness_keys);
     printf("  %-22s%" PRIu32 "\n", "Active consumers:", stats->consumers);

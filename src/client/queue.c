@@ -87,11 +87,19 @@ static char *queue_text(struct str text, struct fila_error *error)
     return copy;
 }
 
+/* Takes apart what the broker says about how exact a queue's numbers are. */
+static void queue_decode_counted(uint8_t counted, unsigned *percent, bool *quarantined)
+{
+    *quarantined = counted == FRAMED_COUNTED_QUARANTINE;
+    *percent = counted < FRAMED_COUNTED_ALL ? counted : FRAMED_COUNTED_ALL;
+}
+
 static int queue_decode_list(struct wire_reader *reader, void *output, size_t unused,
                              struct fila_error *error)
 {
     struct fila_queue_list *list = output;
     struct framed_queue_info info;
+    struct str counted;
     uint16_t count;
     (void)unused;
 
@@ -113,7 +121,12 @@ static int queue_decode_list(struct wire_reader *reader, void *output, size_t un
         queue->in_flight = info.in_flight;
         queue->consumers = info.active_consumers;
         queue->leader_node_id = info.leader_node_id;
+        queue->counted_percent = FRAMED_COUNTED_ALL;
     }
+    framed_client_counted(reader, count, &counted);
+    for (size_t i = 0; i < counted.size; i++)
+        queue_decode_counted(counted.data[i], &list->queues[i].counted_percent,
+                             &list->queues[i].quarantined);
     return 0;
 }
 
@@ -192,6 +205,7 @@ static int queue_decode_stats(struct wire_reader *reader, void *output, size_t u
 {
     struct fila_queue_stats *stats = output;
     struct framed_stats from;
+    struct str counted;
     uint16_t count;
     (void)unused;
 
@@ -205,9 +219,13 @@ static int queue_decode_stats(struct wire_reader *reader, void *output, size_t u
     stats->leader_node_id = from.leader_node_id;
     stats->replication_count = from.replication_count;
     if (queue_decode_keys(reader, stats, count, error) != 0 ||
-        !framed_client_stats_throttles(reader, &count))
+        !framed_client_stats_throttles(reader, &count) ||
+        queue_decode_throttles(reader, stats, count, error) != 0)
         return -1;
-    return queue_decode_throttles(reader, stats, count, error);
+    framed_client_counted(reader, 1, &counted);
+    queue_decode_counted(counted.size ? counted.data[0] : FRAMED_COUNTED_ALL,
+                         &stats->counted_percent, &stats->quarantined);
+    return 0;
 }
 
 struct fila_queue_stats *fila_queue_stats(struct fila *client, const char *name,

@@ -229,6 +229,19 @@ void framed_list_queues_begin(struct buf *buf, uint32_t request_id, enum fibp_st
 void framed_list_queues_add(struct buf *buf, struct framed_list *list,
                             const struct framed_queue_info *queue);
 
+/* What the numbers of a queue are worth: bytes of this server behind the last field of
+ * ListQueuesResult and GetStatsResult, which others ignore (spec/fibp.md A3). `u32
+ * FRAMED_COUNTED_MARK`, then a u8 for each queue of the answer, in its order: the share of the
+ * messages from before a crash that depth and pending include already, in percent. They are there
+ * only when one of them is not FRAMED_COUNTED_ALL. */
+#define FRAMED_COUNTED_MARK 0x66696c61u /* "fila" */
+#define FRAMED_COUNTED_ALL 100u
+#define FRAMED_COUNTED_QUARANTINE 255u /* nothing is known: its database was set aside */
+
+/* Call _begin behind the last entry, then _add once for each queue, before framed_list_end. */
+void framed_counted_begin(struct buf *buf);
+void framed_counted_add(struct buf *buf, uint8_t counted);
+
 struct framed_stats {
     uint64_t depth, in_flight, active_fairness_keys;
     uint32_t active_consumers, quantum;

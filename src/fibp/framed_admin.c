@@ -179,6 +179,16 @@ void framed_list_queues_add(struct buf *buf, struct framed_list *list,
     buf_append_u64(buf, queue->leader_node_id);
 }
 
+void framed_counted_begin(struct buf *buf)
+{
+    buf_append_u32(buf, FRAMED_COUNTED_MARK);
+}
+
+void framed_counted_add(struct buf *buf, uint8_t counted)
+{
+    buf_append_u8(buf, counted);
+}
+
 void framed_stats_begin(struct buf *buf, uint32_t request_id, enum fibp_status status,
                         const struct framed_stats *stats, struct framed_list *list)
 {

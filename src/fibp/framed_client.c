@@ -281,6 +281,15 @@ bool framed_client_stats_throttle_next(struct wire_reader *reader,
            wire_f64(reader, "burst", &throttle->burst);
 }
 
+void framed_client_counted(struct wire_reader *reader, size_t count, struct str *counted)
+{
+    uint32_t mark = 0;
+    *counted = str_of(NULL, 0);
+    if (wire_remaining(reader) == sizeof(mark) + count && wire_u32(reader, "extension", &mark) &&
+        mark == FRAMED_COUNTED_MARK)
+        *counted = str_of(reader->at, count);
+}
+
 bool framed_client_list_config_begin(struct wire_reader *reader, uint16_t *count)
 {
     return wire_count16(reader, "entry count", CONFIG_ENTRY_MIN, count);

@@ -141,6 +141,11 @@ bool framed_client_stats_throttles(struct wire_reader *reader, uint16_t *count) 
 bool framed_client_stats_throttle_next(struct wire_reader *reader,
                                        struct framed_throttle_stats *throttle) FRAMED_CHECK;
 
+/* What follows the last entry of ListQueuesResult and GetStatsResult, if anything does:
+ * (*counted).size is `count`, with a byte per queue (framed.h), or 0 when the server says nothing
+ * about them: all are counted then. */
+void framed_client_counted(struct wire_reader *reader, size_t count, struct str *counted);
+
 bool framed_client_list_config_begin(struct wire_reader *reader, uint16_t *count) FRAMED_CHECK;
 bool framed_client_list_config_next(struct wire_reader *reader,
                                     struct wire_pair *entry) FRAMED_CHECK;

@@ -9,6 +9,7 @@
 
 #define STEP_MESSAGES 200 /* under one holding of the lock */
 #define STEP_BYTES (64u << 10)
+#define PERCENT_MAX 99 /* until all is counted */
 
 /* The queue that is being counted. Its lanes stay while they are not scanned, so their addresses
  * do. */
@@ -112,6 +113,24 @@ static void count_message(struct counting *counting, uint64_t lane_id, uint64_t 
     queue_lane_update(queue, lane, 0);
 }
 
+/* How far the scan has come, for statistics. It never goes back, though new messages make the rest
+ * longer. */
+static void note_progress(struct counting *counting, struct queue_db *db)
+{
+    struct queue_scan *scan = &counting->queue->scan;
+    uint8_t key[RECORD_MESSAGE_KEY_SIZE];
+    double before = 0, now = 0; /* share of the records in front of the messages, and so far */
+    record_message_key(key, 0, 0);
+    if (queue_db_share_below(db, str_of(key, sizeof(key)), &before) != 0 || before >= 1)
+        return;
+    record_message_key(key, scan->lane, scan->seq);
+    if (queue_db_share_below(db, str_of(key, sizeof(key)), &now) != 0)
+        return;
+    double percent = (now - before) / (1 - before) * 100;
+    if (percent > scan->percent)
+        scan->percent = percent < PERCENT_MAX ? (uint8_t)percent : PERCENT_MAX;
+}
+
 static void finish(struct maintenance *maintenance)
 {
     struct counting *counting = maintenance->counting;
@@ -176,6 +195,8 @@ int count_step(struct maintenance *maintenance)
     queue_db_cursor_close(cursor);
     if (!result && done)
         finish(maintenance);
+    else if (!result)
+        note_progress(maintenance->counting, local->db);
     queue_wake_waiters(queue);
     lock_release(&queue->lock);
     if (done)

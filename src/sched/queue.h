@@ -116,6 +116,7 @@ struct queue_counters {
 /* How far the counting of messages from before the zone was built has come (keeper/count). */
 struct queue_scan {
     bool done;
+    uint8_t percent;    /* of them; at most 99 while not done */
     uint64_t lane, seq; /* positions below are counted */
     uint64_t limit;     /* seqs from here on are new and counted as they come */
 };

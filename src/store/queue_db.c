@@ -174,6 +174,15 @@ int queue_db_seek(DBC *cursor, struct str from, uint8_t key[RECORD_MESSAGE_KEY_S
     return result;
 }
 
+int queue_db_share_below(struct queue_db *queue, struct str key, double *share)
+{
+    DBT key_dbt = dbt_of(key);
+    DB_KEY_RANGE range = {0};
+    int result = queue->db->key_range(queue->db, NULL, &key_dbt, &range, 0);
+    *share = result ? 0 : range.less;
+    return result;
+}
+
 int queue_db_read_first(DBC *cursor, struct str from, uint8_t *key, size_t *key_size,
                         struct buf *value)
 {

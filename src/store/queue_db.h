@@ -72,6 +72,11 @@ void queue_db_cursor_close(DBC *cursor); /* NULL is fine */
 int queue_db_seek(DBC *cursor, struct str from, uint8_t key[RECORD_MESSAGE_KEY_SIZE])
     __attribute__((warn_unused_result));
 
+/* The share of the queue's records whose keys are below `key`, 0 to 1: an estimate from the pages
+ * on the way to it. */
+int queue_db_share_below(struct queue_db *queue, struct str key, double *share)
+    __attribute__((warn_unused_result));
+
 /* Reads the first record with a key >= `from`: for one record cheaper than a bulk read. `key` holds
  * RECORD_KEY_MAX bytes and is *key_size long then. */
 int queue_db_read_first(DBC *cursor, struct str from, uint8_t *key, size_t *key_size,

@@ -414,6 +414,7 @@ static void answer_list_queues(struct session *session, struct operation *operat
         answer_error(session, operation);
         return;
     }
+    bool exact = true;
     struct buf *out = session_answers(session);
     framed_list_queues_begin(out, operation->request_id, FIBP_OK, 0, &frame);
     for (uint32_t i = 0; i < list->count; i++) {
@@ -425,7 +426,12 @@ static void answer_list_queues(struct session *session, struct operation *operat
             .active_consumers = row->consumers,
         };
         framed_list_queues_add(out, &frame, &info);
+        exact = exact && row->counted == FRAMED_COUNTED_ALL;
     }
+    if (!exact)
+        framed_counted_begin(out);
+    for (uint32_t i = 0; i < list->count && !exact; i++)
+        framed_counted_add(out, list->rows[i].counted);
     session_check(session, framed_list_end(out, &frame, max_frame_size(session)));
 }
 
@@ -471,6 +477,10 @@ static void answer_get_stats(struct session *session, struct operation *operatio
         framed_stats_add_key(out, &frame, &key);
     }
     framed_stats_throttles(out, &frame);
+    if (from->totals.counted != FRAMED_COUNTED_ALL) {
+        framed_counted_begin(out);
+        framed_counted_add(out, from->totals.counted);
+    }
     session_check(session, framed_list_end(out, &frame, max_frame_size(session)));
 }
 

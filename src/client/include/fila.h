@@ -334,6 +334,11 @@ struct fila_queue_info {
     uint64_t in_flight; /* leased ones */
     uint32_t consumers;
     uint64_t leader_node_id; /* 0 without a cluster */
+    /* 100: depth is exact. After a crash filad counts the messages of a large queue while it serves
+     * them: less is the share, in percent, that depth includes so far. Other brokers do not say and
+     * are taken to be exact. */
+    unsigned counted_percent;
+    bool quarantined; /* the queue's file is damaged and set aside: its messages are not served */
 };
 
 struct fila_queue_list {
@@ -367,6 +372,8 @@ struct fila_queue_stats {
     size_t key_count;
     struct fila_throttle_stats *throttles;
     size_t throttle_count;
+    unsigned counted_percent; /* as in struct fila_queue_info; for `pending` of the keys, too */
+    bool quarantined;
 };
 
 FILA_API struct fila_queue_stats *fila_queue_stats(struct fila *client, const char *name,

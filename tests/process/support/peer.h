@@ -64,6 +64,9 @@ int peer_delivery_frame(struct peer *peer, unsigned timeout_ms, struct peer_fram
 int peer_create_queue(struct peer *peer, const char *name, uint64_t visibility_ms, struct err *err);
 int peer_delete_queue(struct peer *peer, const char *name, struct err *err);
 int peer_stats(struct peer *peer, const char *name, struct framed_stats *stats, struct err *err);
+/* As peer_stats, and what the numbers are worth (fibp/framed.h). */
+int peer_stats_counted(struct peer *peer, const char *name, struct framed_stats *stats,
+                       uint8_t *counted, struct err *err);
 int peer_ping(struct peer *peer, struct err *err);
 
 struct peer_message {
@@ -86,6 +89,9 @@ int peer_enqueue_run(struct peer *peer, const char *queue, const char *prefix, s
 
 /* Subscribes and waits for ConsumeOk; *request_id is the subscription. */
 int peer_consume(struct peer *peer, const char *queue, uint32_t *request_id, struct err *err);
+/* The broker delivers at most `limit` messages on it; 0: no limit. */
+int peer_consume_limited(struct peer *peer, const char *queue, uint32_t limit, uint32_t *request_id,
+                         struct err *err);
 int peer_cancel(struct peer *peer, uint32_t request_id, struct err *err);
 
 int peer_ack(struct peer *peer, const char *queue, const struct uuid *id, struct err *err);

@@ -115,23 +115,51 @@ int peer_delete_queue(struct peer *peer, const char *name, struct err *err)
     return call(peer, id, OPCODE_DELETE_QUEUE_RESULT, NULL, err);
 }
 
-int peer_stats(struct peer *peer, const char *name, struct framed_stats *stats, struct err *err)
+/* The rest of GetStatsResult, behind its code. */
+static bool read_stats(struct wire_reader *reader, struct framed_stats *stats, uint8_t *counted)
+{
+    struct framed_throttle_stats throttle;
+    struct framed_key_stats key;
+    struct str said;
+    uint16_t keys, throttles;
+    if (!framed_client_stats_begin(reader, stats, &keys))
+        return false;
+    while (keys-- > 0)
+        if (!framed_client_stats_key_next(reader, &key))
+            return false;
+    if (!framed_client_stats_throttles(reader, &throttles))
+        return false;
+    while (throttles-- > 0)
+        if (!framed_client_stats_throttle_next(reader, &throttle))
+            return false;
+    framed_client_counted(reader, 1, &said);
+    *counted = said.size ? said.data[0] : FRAMED_COUNTED_ALL;
+    return true;
+}
+
+int peer_stats_counted(struct peer *peer, const char *name, struct framed_stats *stats,
+                       uint8_t *counted, struct err *err)
 {
     uint32_t id = peer_next_request(peer);
     struct peer_frame *frame = NULL;
     struct wire_reader reader;
     uint8_t code;
-    uint16_t keys;
     if (framed_client_text(&peer->output, OPCODE_GET_STATS, id, str_from_c(name)) != 0)
         return err_set(err, 0, "GetStats does not fit");
     int status = call(peer, id, OPCODE_GET_STATS_RESULT, &frame, err);
     if (status != 0)
         return status;
     reader_of(frame, &reader);
-    if (!framed_client_code(&reader, &code) || !framed_client_stats_begin(&reader, stats, &keys))
+    if (!framed_client_code(&reader, &code) || !read_stats(&reader, stats, counted))
         status = err_set(err, 0, "GetStatsResult makes no sense");
     free(frame);
     return status;
+}
+
+int peer_stats(struct peer *peer, const char *name, struct framed_stats *stats, struct err *err)
+{
+    uint8_t counted;
+    return peer_stats_counted(peer, name, stats, &counted, err);
 }
 
 int peer_ping(struct peer *peer, struct err *err)
@@ -242,9 +270,15 @@ int peer_enqueue_run(struct peer *peer, const char *queue, const char *prefix, s
 
 int peer_consume(struct peer *peer, const char *queue, uint32_t *request_id, struct err *err)
 {
+    return peer_consume_limited(peer, queue, 0, request_id, err);
+}
+
+int peer_consume_limited(struct peer *peer, const char *queue, uint32_t limit, uint32_t *request_id,
+                         struct err *err)
+{
     int code;
     *request_id = peer_next_request(peer);
-    if (framed_client_text(&peer->output, OPCODE_CONSUME, *request_id, str_from_c(queue)) != 0 ||
+    if (framed_client_consume(&peer->output, *request_id, str_from_c(queue), limit) != 0 ||
         flush(peer, err) != 0)
         return -1;
     struct peer_frame *frame = await(peer, *request_id, OPCODE_CONSUME_OK, &code, err);

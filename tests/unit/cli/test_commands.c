@@ -88,12 +88,74 @@ static void test_queue_list(void **state)
     assert_int_equal(RUN(&server, &capture, "queue", "list", "--json"), 0);
     assert_string_equal(capture.out,
                         "{\"queues\": [{\"name\": \"orders\", \"depth\": 12, \"in_flight\": 3, "
-                        "\"consumers\": 1, \"leader_node_id\": 0}, {\"name\": \"orders.dlq\", "
+                        "\"consumers\": 1, \"leader_node_id\": 0, \"counted_percent\": 100, "
+                        "\"quarantined\": false}, {\"name\": \"orders.dlq\", "
                         "\"depth\": 0, \"in_flight\": 0, \"consumers\": 0, "
-                        "\"leader_node_id\": 0}], \"cluster_node_count\": 0}\n");
+                        "\"leader_node_id\": 0, \"counted_percent\": 100, "
+                        "\"quarantined\": false}], \"cluster_node_count\": 0}\n");
     capture_free(&capture);
     assert_int_equal(RUN(&server, &capture, "queue", "list"), 0);
     assert_string_equal(capture.out, "No queues found.\n");
+    capture_free(&capture);
+    server_stop(&server);
+}
+
+static void script_counting(struct server *server)
+{
+    struct framed_queue_info queues[] = {
+        {STR("a"), 12, 3, 1, 0}, {STR("b"), 1, 0, 0, 0}, {STR("c"), 0, 0, 0, 0}};
+    static const uint8_t counted[] = {43, FRAMED_COUNTED_ALL, FRAMED_COUNTED_QUARANTINE};
+    struct framed_stats stats = {12, 3, 0, 1, 1000, 0, 0};
+    struct framed_list list;
+    struct frame frame;
+    for (int times = 0; times < 2; times++) {
+        server_welcome(server);
+        uint32_t id = server_expect(server, &frame, OPCODE_LIST_QUEUES);
+        framed_list_queues_begin(&server->out, id, FIBP_OK, 0, &list);
+        for (int i = 0; i < 3; i++)
+            framed_list_queues_add(&server->out, &list, &queues[i]);
+        framed_counted_begin(&server->out);
+        for (int i = 0; i < 3; i++)
+            framed_counted_add(&server->out, counted[i]);
+        SERVER_EXPECT(server, framed_list_end(&server->out, &list, FRAME_LENGTH_MAX) == 0);
+        server_flush(server);
+        server_expect_end(server);
+    }
+    for (int i = 0; i < 2; i++) {
+        server_welcome(server);
+        uint32_t id = server_expect(server, &frame, OPCODE_GET_STATS);
+        framed_stats_begin(&server->out, id, FIBP_OK, &stats, &list);
+        framed_stats_throttles(&server->out, &list);
+        framed_counted_begin(&server->out);
+        framed_counted_add(&server->out, counted[i * 2]);
+        SERVER_EXPECT(server, framed_list_end(&server->out, &list, FRAME_LENGTH_MAX) == 0);
+        server_flush(server);
+        server_expect_end(server);
+    }
+}
+
+static void test_queue_counting(void **state)
+{
+    (void)state;
+    struct capture capture;
+    struct server server;
+    server_start(&server, script_counting);
+    server_run(&server);
+    assert_int_equal(RUN(&server, &capture, "queue", "list"), 0);
+    assert_string_equal(capture.out, "NAME    DEPTH  IN_FLIGHT  CONSUMERS\n"
+                                     "a          12          3          1  counting 43 %\n"
+                                     "b           1          0          0\n"
+                                     "c           0          0          0  quarantined\n");
+    capture_free(&capture);
+    assert_int_equal(RUN(&server, &capture, "queue", "list", "--json"), 0);
+    assert_non_null(strstr(capture.out, "\"counted_percent\": 43, \"quarantined\": false"));
+    assert_non_null(strstr(capture.out, "\"counted_percent\": 100, \"quarantined\": true"));
+    capture_free(&capture);
+    assert_int_equal(RUN(&server, &capture, "queue", "inspect", "a"), 0);
+    assert_non_null(strstr(capture.out, "Depth:                12, counting 43 %\n"));
+    capture_free(&capture);
+    assert_int_equal(RUN(&server, &capture, "queue", "inspect", "c"), 0);
+    assert_non_null(strstr(capture.out, "Depth:                12, quarantined\n"));
     capture_free(&capture);
     server_stop(&server);
 }
@@ -461,15 +523,11 @@ static void test_absent(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_queue_list),
-        cmocka_unit_test(test_queue_inspect),
-        cmocka_unit_test(test_queue_create_delete),
-        cmocka_unit_test(test_enqueue),
-        cmocka_unit_test(test_enqueue_lines),
-        cmocka_unit_test(test_consume),
-        cmocka_unit_test(test_settle),
-        cmocka_unit_test(test_bad_address),
-        cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_queue_list),    cmocka_unit_test(test_queue_counting),
+        cmocka_unit_test(test_queue_inspect), cmocka_unit_test(test_queue_create_delete),
+        cmocka_unit_test(test_enqueue),       cmocka_unit_test(test_enqueue_lines),
+        cmocka_unit_test(test_consume),       cmocka_unit_test(test_settle),
+        cmocka_unit_test(test_bad_address),   cmocka_unit_test(test_absent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

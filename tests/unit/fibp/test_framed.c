@@ -291,6 +291,36 @@ static void test_long_list(void **state)
     buf_free(&buf);
 }
 
+/* What is said behind the last field: there in full, or not there. */
+static void test_counted(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t size, count, found;
+    } cases[] = {
+        {"fila\x2b\x64", 6, 2, 2},         {"", 0, 2, 0},       {"fila\x2b", 5, 2, 0},
+        {"fila\x2b\x64\x00", 7, 2, 0},     {"other!", 6, 2, 0}, {"fila", 4, 0, 0},
+        {"\x00\x00\x00\x02\x2b", 5, 1, 0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct wire_reader reader;
+        struct str counted;
+        wire_reader_init(&reader, str_of(cases[i].bytes, cases[i].size));
+        framed_client_counted(&reader, cases[i].count, &counted);
+        assert_int_equal(counted.size, cases[i].found);
+        if (counted.size)
+            assert_memory_equal(counted.data, cases[i].bytes + 4, counted.size);
+    }
+    struct buf buf;
+    buf_init(&buf, 0);
+    framed_counted_begin(&buf);
+    framed_counted_add(&buf, 43);
+    framed_counted_add(&buf, FRAMED_COUNTED_ALL);
+    assert_true(str_equal(buf_str(&buf), str_of(cases[0].bytes, cases[0].size)));
+    buf_free(&buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,7 +329,7 @@ int main(void)
         cmocka_unit_test(test_cancel_forms),     cmocka_unit_test(test_enqueue_result),
         cmocka_unit_test(test_error_texts),      cmocka_unit_test(test_delivery_add_fails),
         cmocka_unit_test(test_long_list),        cmocka_unit_test(test_consume_limit),
-        cmocka_unit_test(test_count_complaints),
+        cmocka_unit_test(test_count_complaints), cmocka_unit_test(test_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

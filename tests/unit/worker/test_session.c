@@ -446,8 +446,8 @@ static void test_delete_list_stats(void **state)
     struct operation_list_queues *list = harness_pick(0);
     list->rows = calloc(2, sizeof(*list->rows));
     assert_non_null(list->rows);
-    list->rows[0] = (struct operation_queue_row){STR("a"), 3, 1, 2};
-    list->rows[1] = (struct operation_queue_row){STR("a.dlq"), 0, 0, 0};
+    list->rows[0] = (struct operation_queue_row){STR("a"), 3, 1, 2, 100};
+    list->rows[1] = (struct operation_queue_row){STR("a.dlq"), 0, 0, 0, 100};
     list->count = 2;
     harness_complete(&list->operation);
     struct frame frame = harness_expect(OPCODE_LIST_QUEUES_RESULT, 2);
@@ -457,7 +457,8 @@ static void test_delete_list_stats(void **state)
     HARNESS_UNTIL(harness->submitted_count == 1);
     struct operation_get_stats *stats = harness_pick(0);
     assert_true(str_equal(stats->name, STR("orders")));
-    stats->totals = (struct operation_queue_row){.depth = 5, .in_flight = 2, .consumers = 1};
+    stats->totals =
+        (struct operation_queue_row){.depth = 5, .in_flight = 2, .consumers = 1, .counted = 100};
     stats->quantum = 1000;
     stats->active_keys = stats->key_count = 1;
     stats->keys = calloc(1, sizeof(*stats->keys));
@@ -474,6 +475,35 @@ static void test_delete_list_stats(void **state)
     harness_complete(missing);
     frame = harness_expect_error(4, FIBP_QUEUE_NOT_FOUND);
     assert_true(str_equal(harness_error_text(frame), STR("queue not found: nothing")));
+}
+
+/* Numbers that are not exact say so behind the last field. */
+static void test_statistics_while_counting(void **state)
+{
+    (void)state;
+    harness_handshake();
+    harness->answering = false;
+    harness_request(OPCODE_LIST_QUEUES, 1, STR(""));
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    struct operation_list_queues *list = harness_pick(0);
+    list->rows = calloc(2, sizeof(*list->rows));
+    assert_non_null(list->rows);
+    list->rows[0] = (struct operation_queue_row){STR("a"), 3, 1, 2, 43};
+    list->rows[1] = (struct operation_queue_row){STR("b"), 0, 0, 0, 100};
+    list->count = 2;
+    harness_complete(&list->operation);
+    struct frame frame = harness_expect(OPCODE_LIST_QUEUES_RESULT, 1);
+    assert_int_equal(frame.body.size, 1 + 4 + 2 + 2 * (3 + 28) + 6);
+    assert_memory_equal(frame.body.data + frame.body.size - 6, "fila\x2b\x64", 6);
+
+    harness_request_str(OPCODE_GET_STATS, 2, STR("a"));
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    struct operation_get_stats *stats = harness_pick(0);
+    stats->totals = (struct operation_queue_row){.depth = 5, .counted = 0};
+    harness_complete(&stats->operation);
+    frame = harness_expect(OPCODE_GET_STATS_RESULT, 2);
+    assert_int_equal(frame.body.size, 1 + 24 + 8 + 12 + 2 + 2 + 5);
+    assert_memory_equal(frame.body.data + frame.body.size - 5, "fila\x00", 5);
 }
 
 /* A name that no queue can have is cut, and not within a character. */
@@ -542,6 +572,7 @@ int main(void)
         TEST(test_ack_and_nack),
         TEST(test_create_queue),
         TEST(test_delete_list_stats),
+        TEST(test_statistics_while_counting),
         TEST(test_missing_queue_with_a_long_name),
         TEST(test_operations_not_built),
     };
