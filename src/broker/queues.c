@@ -32,19 +32,22 @@ static int put_all(struct broker *broker, struct creation *creations, unsigned c
     return env_commit(txn, broker->options.commit);
 }
 
-/* Makes the zone's side first, since that can be undone. */
-static uint8_t make_all(struct broker *broker, struct creation *creations, unsigned count)
+/* Makes the zone's side first, since that can be undone. What there is no room for, or NULL. */
+static const char *make_all(struct broker *broker, struct creation *creations, unsigned count)
 {
+    static const char zone_full[] = "no room for another queue: shared_memory is full";
     struct scheduler *scheduler = broker->scheduler;
-    if (scheduler->queue_count + count > scheduler->max_queues || !scheduler_has_room(scheduler))
-        return FIBP_CHANNEL_FULL;
+    if (scheduler->queue_count + count > scheduler->max_queues)
+        return "no room for another queue: the limit of open files allows no more";
+    if (!scheduler_has_room(scheduler))
+        return zone_full;
     for (unsigned i = 0; i < count; i++) {
         creations[i].queue = queue_create(scheduler, creations[i].record.name, 0,
                                           creations[i].record.visibility_timeout_ms);
         if (!creations[i].queue)
-            return FIBP_CHANNEL_FULL;
+            return zone_full;
     }
-    return FIBP_OK;
+    return NULL;
 }
 
 static void unmake_all(struct creation *creations, unsigned count)
@@ -54,13 +57,14 @@ static void unmake_all(struct creation *creations, unsigned count)
             queue_destroy(creations[i].queue);
 }
 
-/* Under the catalog lock. 0 with *status set, or Berkeley DB's value. */
+/* Under the catalog lock. 0 with the operation's status set, or Berkeley DB's value. */
 static int create_locked(struct broker *broker, struct creation *creations, unsigned count,
-                         uint8_t *status)
+                         struct operation *operation)
 {
     int result = 0, tries = 0;
-    *status = make_all(broker, creations, count);
-    if (*status != FIBP_OK) {
+    operation->reason = make_all(broker, creations, count);
+    operation->status = operation->reason ? FIBP_CHANNEL_FULL : FIBP_OK;
+    if (operation->reason) {
         unmake_all(creations, count);
         return 0;
     }
@@ -126,9 +130,7 @@ int broker_create_queue(struct broker *broker, struct operation *operation)
                 .visibility_timeout_ms = broker->options.visibility_timeout_ms,
                 .created_ms = now_ms};
         }
-        result = create_locked(broker, creations, count, &operation->status);
-        if (!result && operation->status == FIBP_CHANNEL_FULL)
-            operation->reason = "no room for another queue";
+        result = create_locked(broker, creations, count, operation);
     }
     lock_release(&broker->scheduler->catalog_lock);
     return finish(broker, result, operation, "create", create->name);

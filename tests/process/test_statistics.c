@@ -22,7 +22,7 @@
 #define CLIENTS 6
 #define SUBSCRIPTIONS 24
 #define HELD_MAX 20000
-#define STEPS 150
+#define STEPS 300
 #define BRIEF "brief" /* the queue whose leases expire soon */
 #define BRIEF_MS 700
 
