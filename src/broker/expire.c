@@ -114,6 +114,8 @@ int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, b
             result = retry_leases(&write, &due, count);
         if (!result)
             result = free_lanes(&write, more);
+        if (!queue->lane_count) /* nothing was here for long */
+            queue_expiry_release(queue);
         if (result) /* the lanes' time must not stay in the past: that would be a busy wait */
             postpone_lanes(queue, now_ms);
         queue_timer_update(queue);

@@ -30,7 +30,7 @@ struct hash {
     uint32_t count;               /* entries */
 };
 
-#define HASH_SEGMENT 256
+#define HASH_SEGMENT 32 /* a small table costs little: each queue has two */
 
 extern const struct hash_allocator hash_malloc;
 

@@ -11,8 +11,8 @@
 #define ORDERS 16     /* runs of up to 2^15 pages: 2 GiB */
 #define SPARE_PAGES 2 /* empty slab pages a class keeps, so that a border case does not thrash */
 
-static const uint16_t class_sizes[] = {32,  48,  64,   96,   128,  192,  256,  384,
-                                       512, 768, 1024, 1536, 2048, 4096, 8192, 16384};
+static const uint16_t class_sizes[] = {32,  48,   64,   96,   128,  192,  256,  384,  512,
+                                       768, 1024, 1536, 2048, 4096, 6144, 8192, 16384};
 #define CLASSES (sizeof(class_sizes) / sizeof(class_sizes[0]))
 
 enum page_state { PAGE_UNUSED, PAGE_FREE, PAGE_SLAB, PAGE_RUN };

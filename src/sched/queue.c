@@ -268,6 +268,14 @@ bool queue_expiry_prepare(struct queue *queue, uint64_t now_ms)
     return queue->expiry != NULL;
 }
 
+void queue_expiry_release(struct queue *queue)
+{
+    if (!queue->expiry || queue->expiry->count)
+        return;
+    arena_free(queue->scheduler->arena, queue->expiry);
+    queue->expiry = NULL;
+}
+
 uint32_t queue_expired(struct queue *queue, uint64_t now_ms, struct list *due, uint32_t limit)
 {
     return queue->expiry ? wheel_advance(queue->expiry, now_ms, due, limit) : 0;

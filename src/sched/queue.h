@@ -201,6 +201,8 @@ void queue_lease_retake(struct queue *queue, struct lease *lease);
 
 /* Makes the wheel that leases need; false when the zone is full. */
 bool queue_expiry_prepare(struct queue *queue, uint64_t now_ms);
+/* Frees it again when no lease needs it. */
+void queue_expiry_release(struct queue *queue);
 /* Takes at most `limit` expired leases off the wheel into `due` (wheel.list). They are held still.
  */
 uint32_t queue_expired(struct queue *queue, uint64_t now_ms, struct list *due, uint32_t limit);

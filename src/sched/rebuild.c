@@ -163,6 +163,8 @@ static int add_batch(struct rebuild *rebuild, struct str key, struct str value, 
     uint64_t left_ms =
         leases.expires_ms > rebuild->wall_ms ? leases.expires_ms - rebuild->wall_ms : 0;
     uint64_t expires_ms = rebuild->monotonic_ms + 1 + (left_ms < timeout_ms ? left_ms : timeout_ms);
+    if (!queue_expiry_prepare(rebuild->queue, rebuild->monotonic_ms))
+        return zone_full(rebuild, err);
     struct lease_batch *batch = arena_alloc(rebuild->scheduler->arena, sizeof(*batch));
     if (!batch)
         return zone_full(rebuild, err);
@@ -243,8 +245,6 @@ static int fill_queue(struct rebuild *rebuild, struct err *err)
     if (result)
         return store_error(rebuild, result, err);
     rebuild->lane_count = 0;
-    if (!queue_expiry_prepare(rebuild->queue, rebuild->monotonic_ms))
-        return zone_full(rebuild, err);
     int status = each_record(rebuild, RECORD_TAG_LANE, add_lane, err);
     if (status == 0)
         status = each_record(rebuild, RECORD_TAG_LEASES, add_batch, err);
