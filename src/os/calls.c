@@ -11,9 +11,9 @@
 #define LIBC_CALLS                                                                                 \
     {                                                                                              \
         .open = open, .close = close, .read = read, .pread = pread, .write = write,                \
-        .pwrite = pwrite, .fsync = fsync, .fdatasync = fdatasync, .ftruncate = ftruncate,          \
-        .fallocate = fallocate, .rename = rename, .unlink = unlink, .statvfs = statvfs,            \
-        .accept4 = accept4, .mmap = mmap,                                                          \
+        .pwrite = pwrite, .fsync = fsync, .fdatasync = fdatasync, .syncfs = syncfs,                \
+        .ftruncate = ftruncate, .fallocate = fallocate, .rename = rename, .unlink = unlink,        \
+        .statvfs = statvfs, .accept4 = accept4, .mmap = mmap,                                      \
     }
 
 struct os_calls os_calls = LIBC_CALLS;
@@ -68,6 +68,11 @@ int os_fsync(int fd)
 int os_fsync_all(int fd)
 {
     return os_calls.fsync(fd);
+}
+
+int os_syncfs(int fd)
+{
+    return os_calls.syncfs(fd);
 }
 
 int os_ftruncate(int fd, off_t size)

@@ -24,6 +24,7 @@ struct os_calls {
     ssize_t (*pwrite)(int fd, const void *data, size_t size, off_t offset);
     int (*fsync)(int fd);
     int (*fdatasync)(int fd);
+    int (*syncfs)(int fd);
     int (*ftruncate)(int fd, off_t size);
     int (*fallocate)(int fd, int mode, off_t offset, off_t size);
     int (*rename)(const char *from, const char *to);
@@ -51,6 +52,8 @@ ssize_t os_pwrite(int fd, const void *data, size_t size, off_t offset)
 int os_fsync(int fd) __attribute__((warn_unused_result));
 /* fsync proper, for directories. */
 int os_fsync_all(int fd) __attribute__((warn_unused_result));
+/* Syncs the whole file system that an open file or directory is on. */
+int os_syncfs(int fd) __attribute__((warn_unused_result));
 int os_ftruncate(int fd, off_t size) __attribute__((warn_unused_result));
 int os_fallocate(int fd, int mode, off_t offset, off_t size) __attribute__((warn_unused_result));
 int os_rename(const char *from, const char *to) __attribute__((warn_unused_result));

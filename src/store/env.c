@@ -20,6 +20,7 @@
 #include "os/proc.h"
 #include "store/log_checksum.h"
 #include "store/page_guard.h"
+#include "store/recovery_sync.h"
 
 #define LOG_BUFFER (8u << 20)
 #define LOG_FILE (32u << 20)  /* at least four buffers; the log is removed in units of a file */
@@ -77,7 +78,7 @@ static int process_is_alive(DB_ENV *db, pid_t pid, db_threadid_t thread, u_int32
  * those who look at the result: it is final. */
 static int sync_whole(int fd)
 {
-    if (os_fsync(fd) == 0)
+    if (recovery_sync_later(fd) || os_fsync(fd) == 0)
         return 0;
     if (errno == ENOSPC)
         errno = EIO;
@@ -97,6 +98,8 @@ static ssize_t write_whole(int fd, const void *data, size_t size)
     off_t at = lseek(fd, 0, SEEK_CUR);
     bool page = size >= 512 && size <= 65536 && (size & (size - 1)) == 0 && at >= 0 &&
                 at % (off_t)size == 0;
+    if (!page && (errno = recovery_sync_now()) != 0)
+        return -1;
     if (!page)
         return io_write_all(fd, data, size) == 0 ? (ssize_t)size : -1;
     ssize_t written = page_guard_pwrite(fd, data, size, at);
@@ -197,6 +200,7 @@ struct env *env_open(const struct env_options *options, struct err *err)
     log_checksum_init();
     if (options->recover) {
         remove_regions(options->regions);
+        recovery_sync_begin(options->path);
         flags |= DB_CREATE | DB_RECOVER;
         if (page_guard_recover(options->regions, options->path, err) != 0)
             goto fail;
@@ -208,10 +212,15 @@ struct env *env_open(const struct env_options *options, struct err *err)
         result = configure(env->db, options);
     if (!result)
         result = env->db->open(env->db, options->regions, flags, 0600);
+    if (options->recover) {
+        int synced = recovery_sync_end();
+        result = result ? result : synced;
+    }
     if (!result)
         return env;
     env_error(err, result, "open store %s (regions in %s)", options->path, options->regions);
 fail:
+    (void)recovery_sync_end();
     if (env && env->db)
         (void)env->db->close(env->db, 0);
     page_guard_detach();

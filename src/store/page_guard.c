@@ -17,8 +17,9 @@
 #include "os/log.h"
 
 #define GUARD_SLOTS 64
-#define GUARD_STEP (1 << 20)
-#define GUARD_PAGE (64u << 10) /* the largest page of Berkeley DB */
+#define GUARD_STEP_MIN (16 << 10) /* room that is taken ahead: as much as the file has, */
+#define GUARD_STEP_MAX (1 << 20)  /* within these bounds */
+#define GUARD_PAGE (64u << 10)    /* the largest page of Berkeley DB */
 
 enum slot_state { SLOT_FREE, SLOT_TAKEN, SLOT_FULL };
 
@@ -97,7 +98,10 @@ static int allocate(int fd, const struct stat *info, size_t size, off_t offset)
     if (allocated >= end && allocated >= info->st_size)
         return 0;
     off_t from = info->st_size < offset ? info->st_size : offset;
-    if (os_fallocate(fd, FALLOC_FL_KEEP_SIZE, from, end - from + GUARD_STEP) == 0 ||
+    off_t ahead = end < GUARD_STEP_MIN ? GUARD_STEP_MIN : end;
+    if (ahead > GUARD_STEP_MAX)
+        ahead = GUARD_STEP_MAX;
+    if (os_fallocate(fd, FALLOC_FL_KEEP_SIZE, from, end - from + ahead) == 0 ||
         os_fallocate(fd, FALLOC_FL_KEEP_SIZE, from, end - from) == 0)
         return 0;
     return errno == EOPNOTSUPP ? 0 : -1;
