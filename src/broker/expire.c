@@ -56,9 +56,9 @@ static int free_lanes(struct write *write, bool *more)
     struct queue *queue = write->queue;
     uint8_t key[RECORD_LANE_KEY_SIZE];
     DB_TXN *txn = NULL;
+    uint64_t idle_ms = queue_lane_idle_ms(queue);
     uint32_t count = 0;
     int result = 0;
-    uint64_t idle_ms = queue_lane_idle_ms(queue);
     LIST_EACH(&queue->idle_lanes, entry)
     {
         struct lane *lane = CONTAINER_OF(entry, struct lane, idle);

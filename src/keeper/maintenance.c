@@ -97,10 +97,30 @@ static int wake_forgotten(struct maintenance *maintenance)
     return 0;
 }
 
+/* When the zone fills up, lanes that are empty go sooner than their timers say. */
+static int hurry_idle_lanes(struct maintenance *maintenance)
+{
+    struct broker *broker = maintenance->broker;
+    if (!scheduler_is_crowded(broker->scheduler))
+        return 0;
+    for (uint32_t i = 0; i < ZONE_QUEUES; i++) {
+        struct queue *queue =
+            atomic_load_explicit(&broker->scheduler->queues[i], memory_order_relaxed);
+        if (!queue || list_empty(&queue->idle_lanes)) /* a guess */
+            continue;
+        if (broker_lock(broker, &queue->lock) != 0)
+            return -1;
+        queue_timer_update(queue);
+        lock_release(&queue->lock);
+    }
+    return 0;
+}
+
 int maintenance_step(struct maintenance *maintenance, uint64_t now_ms, uint64_t *wait_ms)
 {
-    int counting = count_step(maintenance), compacting = 0;
-    if (counting < 0)
+    int counting = count_step(maintenance), purging = 0, compacting = 0;
+    bool second = now_ms >= maintenance->next_second_ms;
+    if (counting < 0 || (purging = purge_file_step(maintenance)) < 0)
         return -1;
     if (now_ms >= maintenance->next_tick_ms) {
         maintenance->next_tick_ms = now_ms + TICK_MS;
@@ -108,16 +128,17 @@ int maintenance_step(struct maintenance *maintenance, uint64_t now_ms, uint64_t 
         if (checkpoint(maintenance, now_ms) != 0)
             return -1;
     }
-    if (now_ms >= maintenance->next_second_ms) {
+    if (second) {
         maintenance->next_second_ms = now_ms + SECOND_MS;
         if (broker_refresh(maintenance->broker) != 0 || purge_step(maintenance) != 0 ||
-            wake_forgotten(maintenance) != 0)
+            wake_forgotten(maintenance) != 0 || hurry_idle_lanes(maintenance) != 0)
             return -1;
     }
-    if (!counting)
+    /* Looking for a queue that is worth it means looking at all of them. */
+    if (!counting && (second || maintenance->compact_index < ZONE_QUEUES))
         compacting = compact_step(maintenance);
     if (compacting < 0)
         return -1;
     *wait_ms = maintenance->next_tick_ms > now_ms ? maintenance->next_tick_ms - now_ms : 0;
-    return counting || compacting;
+    return counting || purging || compacting;
 }

@@ -44,8 +44,10 @@ void count_abandon(struct maintenance *maintenance);
 /* Lets go of the queue being counted when it was deleted. */
 void count_forget_dead(struct maintenance *maintenance);
 
-/* Lets go of deleted queues and removes their files. */
+/* Lets go of deleted queues and looks for files to be removed. */
 int purge_step(struct maintenance *maintenance) __attribute__((warn_unused_result));
+/* Removes one of them. 1: there may be more; 0: none. */
+int purge_file_step(struct maintenance *maintenance) __attribute__((warn_unused_result));
 void purge_abandon(struct maintenance *maintenance);
 
 /* Gives free pages of queues that became empty back to the file system. 1: more at once. */

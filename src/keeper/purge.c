@@ -84,6 +84,17 @@ static int remove_file(struct maintenance *maintenance, uint64_t id)
     return broker_is_fatal(result) ? broker_fail(broker, result, "forget a deleted queue") : 0;
 }
 
+int purge_file_step(struct maintenance *maintenance)
+{
+    if (list_empty(&maintenance->doomed))
+        return 0;
+    struct doomed *doomed = CONTAINER_OF(maintenance->doomed.next, struct doomed, link);
+    uint64_t id = doomed->id;
+    list_remove(&doomed->link);
+    free(doomed);
+    return remove_file(maintenance, id) == 0 ? 1 : -1;
+}
+
 int purge_step(struct maintenance *maintenance)
 {
     struct broker *broker = maintenance->broker;
@@ -98,7 +109,7 @@ int purge_step(struct maintenance *maintenance)
     count_forget_dead(maintenance);
     if (status == 0)
         scheduler_reap(scheduler, freed, NULL);
-    if (status == 0)
+    if (status == 0 && list_empty(&maintenance->doomed))
         status = catalog_each_dead(broker->catalog, visit_dead, &visit, &err);
     lock_release(&scheduler->catalog_lock);
     if (status != 0) {
@@ -106,12 +117,5 @@ int purge_step(struct maintenance *maintenance)
             broker->failure = err;
         return -1;
     }
-    LIST_EACH_SAFE(&maintenance->doomed, entry)
-    {
-        uint64_t id = CONTAINER_OF(entry, struct doomed, link)->id;
-        if (remove_file(maintenance, id) != 0)
-            return -1;
-    }
-    purge_abandon(maintenance);
     return 0;
 }

@@ -103,6 +103,11 @@ void queue_lane_free(struct queue *queue, struct lane *lane)
         key_free(queue, key);
 }
 
+uint64_t queue_lane_idle_ms(const struct queue *queue)
+{
+    return scheduler_is_crowded(queue->scheduler) ? QUEUE_LANE_IDLE_FULL_MS : QUEUE_LANE_IDLE_MS;
+}
+
 bool queue_lane_runnable(const struct lane *lane)
 {
     return lane->ready || (lane->unscanned && !lane->drained);
@@ -284,11 +289,6 @@ uint32_t queue_expired(struct queue *queue, uint64_t now_ms, struct list *due, u
 void queue_expiry_restore(struct queue *queue, struct lease *lease, uint64_t when_ms)
 {
     wheel_insert(queue->expiry, &lease->wheel, when_ms);
-}
-
-uint64_t queue_lane_idle_ms(const struct queue *queue)
-{
-    return scheduler_is_tight(queue->scheduler) ? QUEUE_LANE_IDLE_TIGHT_MS : QUEUE_LANE_IDLE_MS;
 }
 
 void queue_timer_update(struct queue *queue)

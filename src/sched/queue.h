@@ -30,9 +30,9 @@
 #define LANE_MAGIC 0x4c414e45u
 #define LEASE_MAGIC 0x4c455345u
 
-#define QUEUE_PULL 32                  /* messages that one pull of a worker takes at most */
-#define QUEUE_LANE_IDLE_MS 60000u      /* an empty lane is freed after so long */
-#define QUEUE_LANE_IDLE_TIGHT_MS 1000u /* ... while the zone is nearly full */
+#define QUEUE_PULL 32                /* messages that one pull of a worker takes at most */
+#define QUEUE_LANE_IDLE_MS 60000u    /* an empty lane is freed after so long */
+#define QUEUE_LANE_IDLE_FULL_MS 500u /* the same when the zone is more than half full */
 
 struct scheduler;
 struct queue;
@@ -170,6 +170,9 @@ void queue_lane_free(struct queue *queue, struct lane *lane);
  * keys right. */
 void queue_lane_update(struct queue *queue, struct lane *lane, uint64_t now_ms);
 
+/* How long an empty lane stays at present. */
+uint64_t queue_lane_idle_ms(const struct queue *queue);
+
 /* True when a delivery from the lane is worth a try. */
 bool queue_lane_runnable(const struct lane *lane);
 /* A bound below which the first ready message of the lane cannot stand, a sequence number. */
@@ -208,8 +211,6 @@ void queue_expiry_release(struct queue *queue);
 uint32_t queue_expired(struct queue *queue, uint64_t now_ms, struct list *due, uint32_t limit);
 /* Puts one that could not be handled back on the wheel. */
 void queue_expiry_restore(struct queue *queue, struct lease *lease, uint64_t when_ms);
-/* How long a lane of it has to be empty before it is freed. */
-uint64_t queue_lane_idle_ms(const struct queue *queue);
 /* Tells the keeper's timers when this queue wants to be looked at next. */
 void queue_timer_update(struct queue *queue);
 

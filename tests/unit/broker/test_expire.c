@@ -108,6 +108,36 @@ static void a_lane_in_use_again_is_kept(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
+static void an_idle_queue_takes_little(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    struct delivered got[8];
+    fixture_create(fixture, "q");
+    assert_null(fixture_queue(fixture, "q")->expiry);
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_enqueue(fixture, "q", "a", 1, 0, 2, NULL);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 8), 2);
+    assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[0].id), FIBP_OK);
+    assert_non_null(fixture_queue(fixture, "q")->expiry);
+    assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[1].id), FIBP_OK);
+    fixture_expire(fixture, time_monotonic_ms() + 61000);
+    assert_int_equal(fixture_queue(fixture, "q")->lane_count, 0);
+    assert_null(fixture_queue(fixture, "q")->expiry);
+    /* As after a restart, and it can be used as before. */
+    fixture_unsubscribe(fixture, &subscription);
+    fixture_close(fixture);
+    fixture_open(fixture);
+    assert_null(fixture_queue(fixture, "q")->expiry);
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_enqueue(fixture, "q", "a", 1, 0, 1, NULL);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 8), 1);
+    assert_non_null(fixture_queue(fixture, "q")->expiry);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -116,6 +146,8 @@ int main(void)
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_puts_it_off, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_lane_in_use_again_is_kept, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(an_idle_queue_takes_little, fixture_setup,
                                         fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
