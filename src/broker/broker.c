@@ -197,6 +197,8 @@ int broker_refresh(struct broker *broker)
 
 int broker_open_db(struct broker *broker, struct local_queue *local, bool create)
 {
+    if (local->queue->quarantined)
+        return EUCLEAN;
     queue_db_trim(&broker->cache);
     return queue_db_open(&broker->cache, &local->db, local->queue->id, create);
 }

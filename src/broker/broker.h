@@ -122,7 +122,7 @@ int broker_local(struct broker *broker, struct queue *queue, struct local_queue 
 int broker_lock(struct broker *broker, struct lock *lock) __attribute__((warn_unused_result));
 
 /* Opens the database of a queue; Berkeley DB's value. Without `create` ENOENT means that nothing
- * was ever written to it. */
+ * was ever written to it. EUCLEAN: it is in quarantine, nothing can be done with the queue. */
 int broker_open_db(struct broker *broker, struct local_queue *local, bool create)
     __attribute__((warn_unused_result));
 

@@ -211,6 +211,8 @@ static void totals_locked(const struct queue *queue, struct operation_queue_row 
     row->in_flight = queue->leased;
     row->consumers = queue_consumer_count(queue);
     row->counted = queue->scan.done ? FRAMED_COUNTED_ALL : queue->scan.percent;
+    if (queue->quarantined)
+        row->counted = FRAMED_COUNTED_QUARANTINE;
 }
 
 static int fill_totals(struct broker *broker, struct queue *queue, struct operation_queue_row *row)

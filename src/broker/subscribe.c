@@ -46,6 +46,9 @@ int broker_attach(struct broker *broker, struct subscription *subscription, uint
     struct local_queue *local = NULL;
     if (broker_find_queue(broker, subscription->queue, &local) != 0)
         return -1;
+    *status = FIBP_STORAGE_ERROR;
+    if (local && local->queue->quarantined)
+        return 0;
     if (local)
         return announce(broker, local, subscription, status);
     *status = FIBP_QUEUE_NOT_FOUND;
@@ -55,7 +58,10 @@ int broker_attach(struct broker *broker, struct subscription *subscription, uint
 int broker_subscribe(struct broker *broker, struct operation *operation)
 {
     struct operation_subscription *subscribe = (struct operation_subscription *)operation;
-    return broker_attach(broker, subscribe->subscription, &operation->status);
+    int result = broker_attach(broker, subscribe->subscription, &operation->status);
+    if (operation->status == FIBP_STORAGE_ERROR)
+        operation->reason = "the queue's file is damaged and was set aside";
+    return result;
 }
 
 static int forget_consumer(struct broker *broker, struct local_subscription *sub)

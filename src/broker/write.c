@@ -288,6 +288,8 @@ static struct write_entry *chunk_end(struct write_entry *first, bool *single)
 
 static void log_refusal(const struct local_queue *local, int result)
 {
+    if (local->queue->quarantined) /* said when the store was opened */
+        return;
     log_write(LOG_ERROR, "store", "write to queue \"%.*s\": %s", STR_PRINT(local->queue->name),
               db_strerror(result));
 }

@@ -22,6 +22,7 @@
 #include "os/thread.h"
 #include "os/time.h"
 #include "sched/rebuild.h"
+#include "store/quarantine.h"
 #include "store/space.h"
 #include "worker/worker.h" /* exit statuses */
 
@@ -119,10 +120,10 @@ static void clean_mark_set(const struct keeper *keeper)
         log_write(LOG_WARN, "store", "leave the mark of a clean stop: %s", err.text);
 }
 
-static int rebuild(struct keeper *keeper, struct err *err)
+static int rebuild(struct keeper *keeper, bool *again, struct err *err)
 {
     const struct conf *conf = keeper->options->conf;
-    struct rebuild_result result;
+    struct rebuild_result result = {.again = false};
     struct catalog *catalog = catalog_open(keeper->env, true, err);
     if (!catalog)
         return -1;
@@ -133,6 +134,7 @@ static int rebuild(struct keeper *keeper, struct err *err)
                                       .max_queues = queue_limit()};
     int status = rebuild_run(&options, &result, err);
     (void)catalog_close(catalog);
+    *again = status != 0 && result.again;
     if (status == 0)
         log_write(LOG_NOTICE, "store", "epoch %u: %u queues, %llu lanes, %llu leases", result.epoch,
                   result.queues, (unsigned long long)result.lanes,
@@ -158,6 +160,34 @@ static struct broker *open_broker(struct keeper *keeper, enum zone_thread thread
     return broker_open(&options, err);
 }
 
+/* Files that stand in the way are set aside, one more with each try. */
+static int open_and_rebuild(struct keeper *keeper, uint64_t *recovered_ms, struct err *err)
+{
+    bool scanned = false;
+    for (;;) {
+        struct err failure = {0};
+        bool again = false;
+        keeper->env = env_open(&keeper->env_options, err);
+        *recovered_ms = time_monotonic_ms();
+        if (keeper->env) {
+            if (env_reserve_regions(&keeper->env_options, err) != 0)
+                return -1;
+            if (rebuild(keeper, &again, err) == 0)
+                return 0;
+            if (!again)
+                return -1;
+            (void)env_close(keeper->env);
+            keeper->env = NULL;
+        } else if (scanned || quarantine_scan(keeper->env_options.path, &failure) <= 0) {
+            if (failure.text[0])
+                log_write(LOG_ERROR, "store", "%s", failure.text);
+            return -1;
+        } else {
+            scanned = true;
+        }
+    }
+}
+
 static int open_store(struct keeper *keeper, struct err *err)
 {
     uint64_t began_ms = time_monotonic_ms();
@@ -170,10 +200,8 @@ static int open_store(struct keeper *keeper, struct err *err)
     log_write(LOG_NOTICE, "store", clean ? "opening %s after a clean stop" : "recovering %s",
               keeper->env_options.path);
     (void)space_release(keeper->env_options.path);
-    keeper->env = env_open(&keeper->env_options, err);
-    uint64_t recovered_ms = time_monotonic_ms();
-    if (!keeper->env || env_reserve_regions(&keeper->env_options, err) != 0 ||
-        rebuild(keeper, err) != 0)
+    uint64_t recovered_ms = 0;
+    if (open_and_rebuild(keeper, &recovered_ms, err) != 0)
         return -1;
     (void)space_restore(keeper->env_options.path,
                         space_reserve(conf->store.reserve, conf->store.checkpoint.bytes));

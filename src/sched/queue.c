@@ -476,6 +476,18 @@ static void free_keys(struct queue *queue)
     hash_free(&queue->keys, allocator(queue));
 }
 
+int queue_clear(struct queue *queue)
+{
+    free_leases(queue);
+    free_keys(queue);
+    queue->scan = (struct queue_scan){.done = true, .limit = queue->scan.limit};
+    if (hash_init(&queue->keys, allocator(queue)) != 0 ||
+        hash_init(&queue->leases, allocator(queue)) != 0)
+        return -1;
+    queue_expiry_release(queue);
+    return 0;
+}
+
 void queue_destroy(struct queue *queue)
 {
     struct scheduler *scheduler = queue->scheduler;

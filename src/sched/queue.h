@@ -128,6 +128,7 @@ struct queue {
     struct hash_link by_name; /* in scheduler.names, guarded by its catalog lock */
     struct str name;          /* in the arena; constant */
     _Atomic bool dead;        /* deleted; set under both locks */
+    bool quarantined;         /* its file was set aside; constant */
     uint64_t dead_since;      /* catalog generation of the deletion */
     struct list dead_link;    /* in scheduler.dead */
     struct lock lock;
@@ -231,6 +232,8 @@ void queue_wake_waiters(struct queue *queue);
 
 struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_t id,
                            uint64_t visibility_timeout_ms) __attribute__((warn_unused_result));
+/* Forgets all lanes and leases: as made, but for its numbers. */
+int queue_clear(struct queue *queue) __attribute__((warn_unused_result));
 /* Frees everything of it. Nobody may be able to reach it any more. */
 void queue_destroy(struct queue *queue);
 

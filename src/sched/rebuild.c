@@ -5,6 +5,7 @@
 
 #include "os/log.h"
 #include "os/time.h"
+#include "store/quarantine.h"
 
 #define READ_BYTES (256u << 10)
 
@@ -147,7 +148,6 @@ static int add_lease(struct rebuild *rebuild, struct lease_batch *batch, uint64_
     batch->remaining++;
     lane->leased_below = rebuild->queue->scan.limit;
     queue_lease_start(rebuild->queue, lease, expires_ms);
-    rebuild->result->leases++;
     *leased = true;
     return 0;
 }
@@ -232,8 +232,6 @@ static int find_heads(struct rebuild *rebuild, struct err *err)
         queue_lane_update(queue, lane, rebuild->monotonic_ms);
     }
     queue_db_cursor_close(cursor);
-    if (!queue->scan.done)
-        atomic_fetch_add(&rebuild->scheduler->count_total, 1);
     return result ? store_error(rebuild, result, err) : 0;
 }
 
@@ -252,10 +250,55 @@ static int fill_queue(struct rebuild *rebuild, struct err *err)
         status = remove_dead_batches(rebuild, err);
     if (status == 0)
         status = find_heads(rebuild, err);
-    rebuild->result->lanes += rebuild->lane_count;
-    queue_timer_update(rebuild->queue);
     queue_db_close(&rebuild->cache, &rebuild->db);
-    return status;
+    if (status != 0)
+        return -1;
+    rebuild->result->lanes += rebuild->lane_count;
+    rebuild->result->leases += rebuild->queue->leased;
+    if (!rebuild->queue->scan.done)
+        atomic_fetch_add(&rebuild->scheduler->count_total, 1);
+    queue_timer_update(rebuild->queue);
+    return 0;
+}
+
+/* After `damage` the queue stays, empty, without its file. */
+static int set_aside(struct rebuild *rebuild, struct err *damage, struct err *err)
+{
+    struct queue *queue = rebuild->queue;
+    log_write(LOG_ERROR, "store",
+              "queue \"%.*s\" cannot be read: %s; its file is set aside as quarantine/%llu.db",
+              STR_PRINT(queue->name), damage->text, (unsigned long long)queue->id);
+    if (quarantine_put(rebuild->options->env->path, queue->id, err) != 0)
+        return -1;
+    if (damage->code == DB_RUNRECOVERY) {
+        rebuild->result->again = true;
+        *err = *damage;
+        return -1;
+    }
+    return queue_clear(queue) == 0 ? 0 : zone_full(rebuild, err);
+}
+
+static int read_queue(struct rebuild *rebuild, struct err *err)
+{
+    struct queue *queue = rebuild->queue;
+    struct err damage = {0};
+    if (quarantine_holds(rebuild->options->env->path, queue->id)) {
+        log_write(LOG_ERROR, "store",
+                  "queue \"%.*s\" is not served: its file is quarantine/%llu.db",
+                  STR_PRINT(queue->name), (unsigned long long)queue->id);
+    } else {
+        if (fill_queue(rebuild, &damage) == 0)
+            return 0;
+        if (!quarantine_is_damage(damage.code)) {
+            *err = damage;
+            return -1;
+        }
+        if (set_aside(rebuild, &damage, err) != 0)
+            return -1;
+    }
+    queue->quarantined = true;
+    rebuild->result->quarantined++;
+    return 0;
 }
 
 static int add_queue(void *context, const struct catalog_queue *record, struct err *err)
@@ -273,7 +316,7 @@ static int add_queue(void *context, const struct catalog_queue *record, struct e
     }
     rebuild->queue = queue;
     rebuild->result->queues++;
-    return fill_queue(rebuild, err);
+    return read_queue(rebuild, err);
 }
 
 int rebuild_run(const struct rebuild_options *options, struct rebuild_result *result,

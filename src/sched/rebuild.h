@@ -1,7 +1,8 @@
 /*
  * rebuild - makes the zone from the store: queues from the catalog, lanes from K, leases from L,
  * and the first message of every lane. The number of messages is found out later (struct
- * queue_scan), so that a backlog costs no time here.
+ * queue_scan), so that a backlog costs no time here. A queue whose file cannot be read is set aside
+ * (store/quarantine); the others are as they were.
  */
 #ifndef FILAD_SCHED_REBUILD_H
 #define FILAD_SCHED_REBUILD_H
@@ -22,6 +23,8 @@ struct rebuild_result {
     uint32_t epoch;
     uint32_t queues;
     uint64_t lanes, leases;
+    uint32_t quarantined; /* of the queues: their files were set aside, now or before */
+    bool again;           /* a file was set aside that broke the environment: open it once more */
 };
 
 /* Raises the epoch, builds the scheduler and publishes it (zone->scheduler). The caller is alone in

@@ -8,6 +8,7 @@
 #define NAME_SIZE 48
 #define BULK_START (64u << 10)
 #define BULK_UNIT 1024u /* Berkeley DB wants a multiple of it */
+#define KEY_ROOM 1024   /* a damaged database may hold keys that none of ours is as long as */
 
 static void file_name(char name[NAME_SIZE], uint64_t id)
 {
@@ -211,7 +212,7 @@ int queue_db_read_first(DBC *cursor, struct str from, uint8_t *key, size_t *key_
 
 int queue_db_bulk_read(DBC *cursor, struct queue_db_bulk *bulk, struct str from, size_t wanted)
 {
-    uint8_t key_bytes[RECORD_KEY_MAX];
+    uint8_t key_bytes[KEY_ROOM];
     if (wanted < BULK_START)
         wanted = BULK_START;
     wanted = (wanted + BULK_UNIT - 1) / BULK_UNIT * BULK_UNIT;

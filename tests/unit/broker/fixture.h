@@ -156,8 +156,8 @@ static inline int fixture_setup_sized(void **state, uint64_t zone_size, uint32_t
         return -1;
     snprintf(fixture->regions, sizeof(fixture->regions), "%s/regions", fixture->path);
     char path[96];
-    static const char *const names[] = {"regions", "log", "queues"};
-    for (unsigned i = 0; i < 3; i++) {
+    static const char *const names[] = {"regions", "log", "queues", "quarantine"};
+    for (unsigned i = 0; i < 4; i++) {
         snprintf(path, sizeof(path), "%s/%s", fixture->path, names[i]);
         if (io_make_dirs(path, 0700, (uid_t)-1, (gid_t)-1, &err) != 0)
             return -1;
