@@ -163,16 +163,15 @@ static uint64_t lane_available(const struct pull *pull, const struct lane *lane)
     return lane->ready;
 }
 
+/* The lanes that it passes over are all in the pull: settle() looks at them again. */
 static struct lane *choose_lane(const struct pull *pull, const struct fairness_key *key)
 {
-    struct lane *best = NULL;
-    LIST_EACH(&key->lanes, entry)
-    {
-        struct lane *lane = CONTAINER_OF(entry, struct lane, of_key);
-        if (lane_available(pull, lane) && (!best || queue_lane_head(lane) < queue_lane_head(best)))
-            best = lane;
+    struct lane *lane = queue_key_first(key);
+    while (lane && !lane_available(pull, lane)) {
+        queue_key_skip(lane);
+        lane = queue_key_first(key);
     }
-    return best;
+    return lane;
 }
 
 static uint32_t pull_lane_index(struct pull *pull, struct lane *lane)

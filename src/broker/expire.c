@@ -79,6 +79,8 @@ static int free_lanes(struct write *write, bool *more)
     result = env_commit(txn, ENV_COMMIT_MEMORY);
     for (uint32_t i = 0; i < count && !result; i++)
         queue_lane_free(queue, CONTAINER_OF(queue->idle_lanes.next, struct lane, idle));
+    if (!result)
+        queue->counters.lanes_freed += count;
     *more = *more || count == BATCH;
     return result;
 }

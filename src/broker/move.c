@@ -225,13 +225,9 @@ static void look_at_ring(const struct list *ring, struct lane **oldest)
     {
         struct drr_key *drr = CONTAINER_OF(entry, struct drr_key, ring);
         struct fairness_key *key = CONTAINER_OF(drr, struct fairness_key, drr);
-        LIST_EACH(&key->lanes, of_key)
-        {
-            struct lane *lane = CONTAINER_OF(of_key, struct lane, of_key);
-            if (queue_lane_runnable(lane) &&
-                (!*oldest || queue_lane_head(lane) < queue_lane_head(*oldest)))
-                *oldest = lane;
-        }
+        struct lane *lane = queue_key_first(key);
+        if (lane && (!*oldest || queue_lane_head(lane) < queue_lane_head(*oldest)))
+            *oldest = lane;
     }
 }
 

@@ -3,7 +3,13 @@
 #include "os/log.h"
 
 #define STEP_PAGES 8
-#define WORTH_MESSAGES 1000 /* acked since the last time */
+#define WORTH_RECORDS 1000 /* removed since the last time */
+
+/* Records that went from it for good. */
+static uint64_t removed(const struct queue *queue)
+{
+    return queue->counters.acked + queue->counters.lanes_freed;
+}
 
 /* The next empty queue from which much has gone; NULL when there is none. */
 static struct queue *find_queue(struct maintenance *maintenance)
@@ -13,10 +19,10 @@ static struct queue *find_queue(struct maintenance *maintenance)
         struct queue *queue = atomic_load_explicit(&scheduler->queues[i], memory_order_relaxed);
         if (!queue || atomic_load(&queue->dead))
             continue;
-        if (queue->counters.acked < maintenance->compacted[i])
+        if (removed(queue) < maintenance->compacted[i])
             maintenance->compacted[i] = 0; /* another queue has this place now */
         if (queue->ready == 0 && queue->leased == 0 && queue->scan.done &&
-            queue->counters.acked - maintenance->compacted[i] >= WORTH_MESSAGES)
+            removed(queue) - maintenance->compacted[i] >= WORTH_RECORDS)
             return queue;
     }
     return NULL;
@@ -68,7 +74,7 @@ int compact_step(struct maintenance *maintenance)
     if (broker_lock(broker, &queue->lock) != 0)
         return -1;
     int status = compact_locked(maintenance, local, &more);
-    maintenance->compacted[queue->index] = queue->counters.acked;
+    maintenance->compacted[queue->index] = removed(queue);
     lock_release(&queue->lock);
     if (status != 0)
         return -1;

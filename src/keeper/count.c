@@ -50,15 +50,11 @@ static int collect_lanes(struct counting *counting)
     counting->lanes = malloc((queue->lane_count + 1) * sizeof(struct lane *));
     if (!counting->lanes)
         return ENOMEM;
-    for (struct hash_link *link = hash_next(&queue->keys, &bucket, NULL); link;
-         link = hash_next(&queue->keys, &bucket, link)) {
-        struct fairness_key *key = CONTAINER_OF(link, struct fairness_key, link);
-        LIST_EACH(&key->lanes, entry)
-        {
-            struct lane *lane = CONTAINER_OF(entry, struct lane, of_key);
-            if (lane->unscanned)
-                counting->lanes[counting->count++] = lane;
-        }
+    for (struct hash_link *link = hash_next(&queue->lanes, &bucket, NULL); link;
+         link = hash_next(&queue->lanes, &bucket, link)) {
+        struct lane *lane = CONTAINER_OF(link, struct lane, link);
+        if (lane->unscanned)
+            counting->lanes[counting->count++] = lane;
     }
     qsort(counting->lanes, counting->count, sizeof(struct lane *), compare_lanes);
     return 0;

@@ -101,7 +101,7 @@ static int wake_forgotten(struct maintenance *maintenance)
 static int hurry_idle_lanes(struct maintenance *maintenance)
 {
     struct broker *broker = maintenance->broker;
-    if (!scheduler_is_crowded(broker->scheduler))
+    if (!scheduler_is_tight(broker->scheduler))
         return 0;
     for (uint32_t i = 0; i < ZONE_QUEUES; i++) {
         struct queue *queue =

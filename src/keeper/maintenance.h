@@ -20,7 +20,7 @@ struct maintenance {
     struct list doomed;        /* ids whose file is to be removed */
     uint32_t next_queue;       /* table index at which the walks over all queues go on */
     struct counting *counting; /* the queue being counted, NULL when none is */
-    uint64_t *compacted;       /* per table index: queue->counters.acked at the last compaction */
+    uint64_t *compacted;       /* per table index: records that had gone at the last compaction */
     struct buf compact_position;
     uint32_t compact_index; /* queue whose compaction is under way; ZONE_QUEUES: none */
     uint64_t compact_id;

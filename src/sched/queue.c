@@ -36,7 +36,7 @@ static struct fairness_key *key_create(struct queue *queue, struct str name, uin
     if (name.size)
         memcpy(key->name, name.data, name.size);
     drr_key_init(&key->drr, weight);
-    list_init(&key->lanes);
+    heap_init(&key->heads);
     hash_insert(&queue->keys, allocator(queue), key_hash(queue, name), &key->link);
     return key;
 }
@@ -49,16 +49,22 @@ static void key_free(struct queue *queue, struct fairness_key *key)
     arena_free(queue->scheduler->arena, key);
 }
 
+static uint64_t lane_hash(const struct queue *queue, struct str fairness_key,
+                          struct str throttle_keys)
+{
+    uint64_t hash = key_hash(queue, fairness_key);
+    return throttle_keys.size ? str_hash(throttle_keys, hash) : hash;
+}
+
 struct lane *queue_lane_find(const struct queue *queue, struct str fairness_key,
                              struct str throttle_keys)
 {
-    struct fairness_key *key = key_find(queue, fairness_key);
-    if (!key)
-        return NULL;
-    LIST_EACH(&key->lanes, entry)
-    {
-        struct lane *lane = CONTAINER_OF(entry, struct lane, of_key);
-        if (str_equal(str_of(lane->throttle_keys, lane->throttle_size), throttle_keys))
+    struct hash_link *link =
+        hash_find(&queue->lanes, lane_hash(queue, fairness_key, throttle_keys));
+    for (; link; link = hash_find_next(link)) {
+        struct lane *lane = CONTAINER_OF(link, struct lane, link);
+        if (str_equal(str_of(lane->key->name, lane->key->name_size), fairness_key) &&
+            str_equal(str_of(lane->throttle_keys, lane->throttle_size), throttle_keys))
             return lane;
     }
     return NULL;
@@ -86,7 +92,9 @@ struct lane *queue_lane_create(struct queue *queue, uint64_t id, uint32_t weight
         memcpy(lane->throttle_keys, throttle_keys.data, throttle_keys.size);
     list_init(&lane->idle);
     list_init(&lane->returned);
-    list_append(&key->lanes, &lane->of_key);
+    hash_insert(&queue->lanes, allocator(queue), lane_hash(queue, fairness_key, throttle_keys),
+                &lane->link);
+    key->lane_count++;
     queue->lane_count++;
     return lane;
 }
@@ -95,17 +103,13 @@ void queue_lane_free(struct queue *queue, struct lane *lane)
 {
     struct fairness_key *key = lane->key;
     list_remove(&lane->idle);
-    list_remove(&lane->of_key);
+    heap_remove(&key->heads, &lane->order);
+    hash_remove(&queue->lanes, &lane->link);
     queue->lane_count--;
     lane->magic = 0;
     arena_free(queue->scheduler->arena, lane);
-    if (list_empty(&key->lanes))
+    if (--key->lane_count == 0)
         key_free(queue, key);
-}
-
-uint64_t queue_lane_idle_ms(const struct queue *queue)
-{
-    return scheduler_is_crowded(queue->scheduler) ? QUEUE_LANE_IDLE_FULL_MS : QUEUE_LANE_IDLE_MS;
 }
 
 bool queue_lane_runnable(const struct lane *lane)
@@ -121,24 +125,28 @@ uint64_t queue_lane_head(const struct lane *lane)
     return seq < lane->next ? seq : lane->next;
 }
 
-static bool key_runnable(const struct fairness_key *key)
+struct lane *queue_key_first(const struct fairness_key *key)
 {
-    if (key->ready)
-        return true;
-    LIST_EACH(&key->lanes, entry)
-    {
-        if (queue_lane_runnable(CONTAINER_OF(entry, struct lane, of_key)))
-            return true;
-    }
-    return false;
+    struct heap_node *first = heap_first(&key->heads);
+    return first ? CONTAINER_OF(first, struct lane, order) : NULL;
+}
+
+void queue_key_skip(struct lane *lane)
+{
+    heap_remove(&lane->key->heads, &lane->order);
 }
 
 void queue_lane_update(struct queue *queue, struct lane *lane, uint64_t now_ms)
 {
-    if (key_runnable(lane->key))
-        drr_activate(&queue->drr, &lane->key->drr);
+    struct fairness_key *key = lane->key;
+    if (queue_lane_runnable(lane))
+        heap_update(&key->heads, &lane->order, queue_lane_head(lane));
     else
-        drr_deactivate(&queue->drr, &lane->key->drr);
+        heap_remove(&key->heads, &lane->order);
+    if (heap_first(&key->heads))
+        drr_activate(&queue->drr, &key->drr);
+    else
+        drr_deactivate(&queue->drr, &key->drr);
 
     bool idle = !lane->ready && !lane->leased && !lane->unscanned;
     if (idle && list_empty(&lane->idle)) {
@@ -291,6 +299,11 @@ void queue_expiry_restore(struct queue *queue, struct lease *lease, uint64_t whe
     wheel_insert(queue->expiry, &lease->wheel, when_ms);
 }
 
+uint64_t queue_lane_idle_ms(const struct queue *queue)
+{
+    return scheduler_is_tight(queue->scheduler) ? QUEUE_LANE_IDLE_TIGHT_MS : QUEUE_LANE_IDLE_MS;
+}
+
 void queue_timer_update(struct queue *queue)
 {
     struct scheduler *scheduler = queue->scheduler;
@@ -413,6 +426,46 @@ void queue_wake_waiters(struct queue *queue)
 
 /* --- making and unmaking --- */
 
+static void free_leases(struct queue *queue)
+{
+    uint32_t bucket = 0;
+    struct hash_link *next = hash_next(&queue->leases, &bucket, NULL);
+    while (next) {
+        struct lease *lease = CONTAINER_OF(next, struct lease, by_id);
+        next = hash_next(&queue->leases, &bucket, next);
+        queue_lease_end(queue, lease);
+    }
+}
+
+static void free_lanes(struct queue *queue)
+{
+    uint32_t bucket = 0;
+    struct hash_link *next = hash_next(&queue->lanes, &bucket, NULL);
+    while (next) {
+        struct lane *lane = CONTAINER_OF(next, struct lane, link);
+        next = hash_next(&queue->lanes, &bucket, next);
+        queue_lane_free(queue, lane); /* its key goes with the last of them */
+    }
+}
+
+static void free_hashes(struct queue *queue)
+{
+    hash_free(&queue->keys, allocator(queue));
+    hash_free(&queue->lanes, allocator(queue));
+    hash_free(&queue->leases, allocator(queue));
+}
+
+/* Tables that hash_free has not seen are empty and harmless to it. */
+static int make_hashes(struct queue *queue)
+{
+    if (hash_init(&queue->keys, allocator(queue)) == 0 &&
+        hash_init(&queue->lanes, allocator(queue)) == 0 &&
+        hash_init(&queue->leases, allocator(queue)) == 0)
+        return 0;
+    free_hashes(queue);
+    return -1;
+}
+
 struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_t id,
                            uint64_t visibility_timeout_ms)
 {
@@ -434,58 +487,20 @@ struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_
     list_init(&queue->idle_lanes);
     lock_init(&queue->lock);
     drr_init(&queue->drr, scheduler->quantum);
-    if (hash_init(&queue->keys, &scheduler->allocator) != 0)
-        goto fail;
-    if (hash_init(&queue->leases, &scheduler->allocator) != 0) {
-        hash_free(&queue->keys, &scheduler->allocator);
-        goto fail;
-    }
-    return queue;
-fail:
+    if (make_hashes(queue) == 0)
+        return queue;
     arena_free(scheduler->arena, queue);
     return NULL;
-}
-
-static void free_leases(struct queue *queue)
-{
-    uint32_t bucket = 0;
-    struct hash_link *next = hash_next(&queue->leases, &bucket, NULL);
-    while (next) {
-        struct lease *lease = CONTAINER_OF(next, struct lease, by_id);
-        next = hash_next(&queue->leases, &bucket, next);
-        queue_lease_end(queue, lease);
-    }
-    hash_free(&queue->leases, allocator(queue));
-}
-
-static void free_keys(struct queue *queue)
-{
-    uint32_t bucket = 0;
-    struct hash_link *next = hash_next(&queue->keys, &bucket, NULL);
-    while (next) {
-        struct fairness_key *key = CONTAINER_OF(next, struct fairness_key, link);
-        next = hash_next(&queue->keys, &bucket, next);
-        LIST_EACH_SAFE(&key->lanes, entry)
-        {
-            bool last = key->lanes.next == key->lanes.prev;
-            queue_lane_free(queue, CONTAINER_OF(entry, struct lane, of_key));
-            if (last)
-                break; /* the key went with it */
-        }
-    }
-    hash_free(&queue->keys, allocator(queue));
 }
 
 int queue_clear(struct queue *queue)
 {
     free_leases(queue);
-    free_keys(queue);
-    queue->scan = (struct queue_scan){.done = true, .limit = queue->scan.limit};
-    if (hash_init(&queue->keys, allocator(queue)) != 0 ||
-        hash_init(&queue->leases, allocator(queue)) != 0)
-        return -1;
+    free_lanes(queue);
+    free_hashes(queue);
     queue_expiry_release(queue);
-    return 0;
+    queue->scan = (struct queue_scan){.done = true, .limit = queue->scan.limit};
+    return make_hashes(queue);
 }
 
 void queue_destroy(struct queue *queue)
@@ -496,7 +511,8 @@ void queue_destroy(struct queue *queue)
         lock_release(&scheduler->timer_lock);
     }
     free_leases(queue);
-    free_keys(queue);
+    free_lanes(queue);
+    free_hashes(queue);
     arena_free(scheduler->arena, queue->expiry);
     arena_free(scheduler->arena, queue->relieved);
     queue->magic = 0;

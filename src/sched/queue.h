@@ -30,9 +30,9 @@
 #define LANE_MAGIC 0x4c414e45u
 #define LEASE_MAGIC 0x4c455345u
 
-#define QUEUE_PULL 32                /* messages that one pull of a worker takes at most */
-#define QUEUE_LANE_IDLE_MS 60000u    /* an empty lane is freed after so long */
-#define QUEUE_LANE_IDLE_FULL_MS 500u /* the same when the zone is more than half full */
+#define QUEUE_PULL 32                  /* messages that one pull of a worker takes at most */
+#define QUEUE_LANE_IDLE_MS 60000u      /* an empty lane is freed after so long */
+#define QUEUE_LANE_IDLE_TIGHT_MS 1000u /* ... while the zone is nearly full */
 
 struct scheduler;
 struct queue;
@@ -43,8 +43,9 @@ struct fairness_key {
     uint32_t name_size;
     struct hash_link link; /* in queue.keys by name */
     struct drr_key drr;
-    struct list lanes; /* lane.of_key */
-    uint64_t ready;    /* sum over its lanes */
+    struct heap heads;   /* lane.order: lanes worth a try, the oldest head first */
+    uint64_t lane_count; /* of all its lanes */
+    uint64_t ready;      /* sum over its lanes */
     uint8_t name[];
 };
 
@@ -57,7 +58,8 @@ struct lane {
     bool staged;    /* private to a running transaction: its K record must be written */
     uint64_t id;
     struct fairness_key *key;
-    struct list of_key;     /* in fairness_key.lanes */
+    struct hash_link link;  /* in queue.lanes by fairness key and throttle keys */
+    struct heap_node order; /* in fairness_key.heads by its head */
     struct list idle;       /* in queue.idle_lanes while it has no message */
     uint64_t idle_since_ms; /* monotonic */
     uint64_t next;          /* every ready message not in `returned` has a seq >= next */
@@ -111,6 +113,7 @@ _Static_assert(sizeof(struct lease) <= 104, "a lease is meant to stay small");
 
 struct queue_counters {
     uint64_t enqueued, delivered, acked, nacked, expired, returned;
+    uint64_t lanes_freed; /* with their K records */
 };
 
 /* How far the counting of messages from before the zone was built has come (keeper/count). */
@@ -137,6 +140,7 @@ struct queue {
 
     uint64_t next_seq, next_lane; /* epoch.counter */
     struct hash keys;             /* fairness_key.link */
+    struct hash lanes;            /* lane.link */
     struct hash leases;           /* lease.by_id */
     uint64_t lane_count;
     struct list idle_lanes; /* lane.idle, longest idle first */
@@ -168,16 +172,18 @@ struct lane *queue_lane_create(struct queue *queue, uint64_t id, uint32_t weight
 /* Frees a lane without messages, and its key with its last lane. */
 void queue_lane_free(struct queue *queue, struct lane *lane);
 /* Its messages changed: puts it among the idle ones or takes it away, and keeps the ring of active
- * keys right. */
+ * keys and its key's order of lanes right. To be called after every change of next, ready,
+ * returned, leased and unscanned, before the lock is released. */
 void queue_lane_update(struct queue *queue, struct lane *lane, uint64_t now_ms);
-
-/* How long an empty lane stays at present. */
-uint64_t queue_lane_idle_ms(const struct queue *queue);
 
 /* True when a delivery from the lane is worth a try. */
 bool queue_lane_runnable(const struct lane *lane);
 /* A bound below which the first ready message of the lane cannot stand, a sequence number. */
 uint64_t queue_lane_head(const struct lane *lane);
+/* The lane of a key that is worth a try and has the oldest head; NULL when there is none. */
+struct lane *queue_key_first(const struct fairness_key *key);
+/* Passes it over until queue_lane_update is called for it. */
+void queue_key_skip(struct lane *lane);
 
 /* `count` messages of the lane became (negative: ceased to be) deliverable. */
 void queue_ready_add(struct queue *queue, struct lane *lane, int64_t count);
@@ -212,6 +218,8 @@ void queue_expiry_release(struct queue *queue);
 uint32_t queue_expired(struct queue *queue, uint64_t now_ms, struct list *due, uint32_t limit);
 /* Puts one that could not be handled back on the wheel. */
 void queue_expiry_restore(struct queue *queue, struct lease *lease, uint64_t when_ms);
+/* How long a lane of it has to be empty before it is freed. */
+uint64_t queue_lane_idle_ms(const struct queue *queue);
 /* Tells the keeper's timers when this queue wants to be looked at next. */
 void queue_timer_update(struct queue *queue);
 

@@ -65,9 +65,10 @@ bool scheduler_has_room(const struct scheduler *scheduler)
     return arena_used(scheduler->arena) < size - size / 8;
 }
 
-bool scheduler_is_crowded(const struct scheduler *scheduler)
+bool scheduler_is_tight(const struct scheduler *scheduler)
 {
-    return arena_used(scheduler->arena) > arena_size(scheduler->arena) / 2;
+    uint64_t size = arena_size(scheduler->arena);
+    return arena_used(scheduler->arena) > size - size / 4;
 }
 
 struct queue *scheduler_find(const struct scheduler *scheduler, struct str name)

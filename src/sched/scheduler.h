@@ -48,9 +48,8 @@ enum lock_result scheduler_lock(struct scheduler *scheduler, struct lock *lock)
 /* False when the last eighth of the arena is reached: it is kept for what makes room again
  * (leases), new queues and lanes are refused. */
 bool scheduler_has_room(const struct scheduler *scheduler);
-
-/* True when half of the arena is used: what is kept only in case it is needed again goes. */
-bool scheduler_is_crowded(const struct scheduler *scheduler);
+/* True when the last quarter of it is: what may be freed is freed soon. */
+bool scheduler_is_tight(const struct scheduler *scheduler);
 
 /* Under the catalog lock. */
 struct queue *scheduler_find(const struct scheduler *scheduler, struct str name);

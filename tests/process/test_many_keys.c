@@ -224,7 +224,8 @@ static void test_sizes(void **state)
         if (keys < LARGE_RUN)
             continue;
         began_ns = time_monotonic_ns();
-        assert_true(wait_until(file_is_small, f, IDLE_MS)); /* all K records are gone */
+        if (!wait_until(file_is_small, f, IDLE_MS)) /* all K records are gone */
+            fail_msg("the file has %llu KiB still", (unsigned long long)file_kib(f));
         print_message("file %llu KiB after %.0f s\n", (unsigned long long)file_kib(f),
                       (double)(time_monotonic_ns() - began_ns) / 1e9);
     }

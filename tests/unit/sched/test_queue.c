@@ -54,6 +54,54 @@ static void lanes_are_found_by_key_and_throttle_set(void **state)
     assert_int_equal(queue->lane_count, 1);
 }
 
+/* The lane with the oldest head comes first, whatever happens to any of them. */
+static void lanes_of_a_key_are_in_the_order_of_their_heads(void **state)
+{
+    enum { LANES = 300 };
+    struct queue *queue = make_queue(*state);
+    struct lane *lanes[LANES];
+    unsigned seed = 11;
+    for (uint16_t i = 0; i < LANES; i++) {
+        uint8_t throttle[4] = {0, 2, (uint8_t)(i >> 8), (uint8_t)i};
+        lanes[i] = queue_lane_create(queue, i + 1u, 1, STR("k"), 1, str_of(throttle, 4));
+        assert_non_null(lanes[i]);
+        assert_ptr_equal(queue_lane_find(queue, STR("k"), str_of(throttle, 4)), lanes[i]);
+        queue_lane_update(queue, lanes[i], 500);
+    }
+    const struct fairness_key *key = lanes[0]->key;
+    assert_null(queue_key_first(key));
+    for (unsigned step = 0; step < 5000; step++) {
+        struct lane *lane = lanes[(unsigned)rand_r(&seed) % LANES];
+        if (lane->ready && rand_r(&seed) % 2) {
+            queue_ready_add(queue, lane, -1);
+            lane->next += 1 + (unsigned)rand_r(&seed) % 1000;
+        } else {
+            lane->next = lane->ready ? lane->next : (unsigned)rand_r(&seed) % 100000;
+            queue_ready_add(queue, lane, 1);
+        }
+        queue_lane_update(queue, lane, 500);
+        if (step % 7 == 0 && queue_key_first(key)) { /* passed over, and looked at again */
+            struct lane *skipped = queue_key_first(key);
+            queue_key_skip(skipped);
+            assert_true(queue_key_first(key) != skipped);
+            queue_lane_update(queue, skipped, 500);
+        }
+        uint64_t oldest = UINT64_MAX;
+        for (unsigned i = 0; i < LANES; i++)
+            if (lanes[i]->ready && lanes[i]->next < oldest)
+                oldest = lanes[i]->next;
+        struct lane *first = queue_key_first(key);
+        assert_int_equal(first ? first->next : UINT64_MAX, oldest);
+        assert_int_equal(key->drr.active, first != NULL);
+    }
+    for (unsigned i = 0; i < LANES; i++) {
+        queue_ready_add(queue, lanes[i], -(int64_t)lanes[i]->ready);
+        queue_lane_free(queue, lanes[i]);
+    }
+    assert_int_equal(queue->lane_count, 0);
+    assert_int_equal(queue->keys.count, 0);
+}
+
 static void the_ring_follows_what_is_ready(void **state)
 {
     struct queue *queue = make_queue(*state);
@@ -259,6 +307,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lanes_are_found_by_key_and_throttle_set, scheduled_setup,
                                         scheduled_teardown),
+        cmocka_unit_test_setup_teardown(lanes_of_a_key_are_in_the_order_of_their_heads,
+                                        scheduled_setup, scheduled_teardown),
         cmocka_unit_test_setup_teardown(the_ring_follows_what_is_ready, scheduled_setup,
                                         scheduled_teardown),
         cmocka_unit_test_setup_teardown(counting_knows_where_it_is, scheduled_setup,
