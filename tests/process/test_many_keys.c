@@ -71,8 +71,11 @@ static enum fila_code enqueue(struct fila *client, const char *queue, unsigned c
                                                 .header_count = 1,
                                                 .payload = fila_text("message")};
         }
-        if (fila_enqueue_many(client, messages, now, results, &error) != 0)
-            fail_msg("enqueue: %s", error.text);
+        if (fila_enqueue_many(client, messages, now, results, &error) != 0) {
+            if (error.code != FILA_OVERLOADED) /* there was room for none of them */
+                fail_msg("enqueue: %s", error.text);
+            return error.code;
+        }
         for (unsigned i = 0; i < now; i++)
             if (results[i].code != FILA_OK)
                 return results[i].code;
