@@ -204,6 +204,8 @@ void queue_lease_start(struct queue *queue, struct lease *lease, uint64_t expire
     wheel_insert(queue->expiry, &lease->wheel, expires_ms);
     lease->lane->leased++;
     queue->leased++;
+    if (lease->apart)
+        atomic_store(&queue->has_apart, true);
     if (lease->consumer)
         lease->consumer->unacked++;
 }

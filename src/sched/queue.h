@@ -104,6 +104,7 @@ struct lease {
     struct lease_batch *batch; /* NULL only when it was rebuilt from nothing */
     struct consumer *consumer; /* NULL when not known */
     uint32_t attempt;
+    uint32_t apart;     /* bytes of it that are stored apart, at most UINT32_MAX */
     uint8_t state;      /* enum lease_state */
     uint8_t staged;     /* private to a running transaction: it will be removed */
     uint16_t staged_by; /* private to a running transaction: the operation that will remove it */
@@ -137,6 +138,9 @@ struct queue {
     struct lock lock;
     struct scheduler *scheduler;
     _Atomic uint64_t visibility_timeout_ms;
+    _Atomic uint64_t chunks_removed; /* of messages stored apart, ever */
+    _Atomic bool has_apart;          /* a message stored apart was leased here */
+    _Atomic bool sweep;              /* chunks without an owner may be there: for the keeper */
 
     uint64_t next_seq, next_lane; /* epoch.counter */
     struct hash keys;             /* fairness_key.link */

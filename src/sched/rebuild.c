@@ -5,6 +5,7 @@
 
 #include "os/log.h"
 #include "os/time.h"
+#include "store/payload.h"
 #include "store/quarantine.h"
 
 #define READ_BYTES (256u << 10)
@@ -144,6 +145,7 @@ static int add_lease(struct rebuild *rebuild, struct lease_batch *batch, uint64_
     lease->seq = seq;
     lease->lane = lane;
     lease->attempt = message.attempt;
+    lease->apart = message.apart < UINT32_MAX ? (uint32_t)message.apart : UINT32_MAX;
     lease->batch = batch;
     batch->remaining++;
     lane->leased_below = rebuild->queue->scan.limit;
@@ -209,6 +211,16 @@ static int remove_dead_batches(struct rebuild *rebuild, struct err *err)
     return result ? store_error(rebuild, result, err) : 0;
 }
 
+/* Whatever has a marker now has lost its owner: the keeper removes it while the queue is served. */
+static int find_markers(struct rebuild *rebuild, struct err *err)
+{
+    struct uuid id = {{0}};
+    int result = payload_next_marker(rebuild->db, &id);
+    if (!result)
+        scheduler_want_sweep(rebuild->scheduler, rebuild->queue);
+    return result && result != DB_NOTFOUND ? store_error(rebuild, result, err) : 0;
+}
+
 /* Looks for the first message of each lane; lanes with one are counted later. */
 static int find_heads(struct rebuild *rebuild, struct err *err)
 {
@@ -248,6 +260,8 @@ static int fill_queue(struct rebuild *rebuild, struct err *err)
         status = each_record(rebuild, RECORD_TAG_LEASES, add_batch, err);
     if (status == 0)
         status = remove_dead_batches(rebuild, err);
+    if (status == 0)
+        status = find_markers(rebuild, err);
     if (status == 0)
         status = find_heads(rebuild, err);
     queue_db_close(&rebuild->cache, &rebuild->db);

@@ -150,6 +150,21 @@ void scheduler_reap(struct scheduler *scheduler, void (*freed)(void *context, ui
     }
 }
 
+void scheduler_want_sweep(struct scheduler *scheduler, struct queue *queue)
+{
+    atomic_store(&queue->sweep, true);
+    atomic_store(&scheduler->sweep, true);
+}
+
+bool scheduler_marker_holds(const struct scheduler *scheduler, const struct record_marker *marker)
+{
+    if (marker->epoch != scheduler->epoch || marker->slot >= ZONE_SLOTS ||
+        marker->thread >= ZONE_THREADS)
+        return false;
+    uint64_t working = atomic_load(&scheduler->zone->slots[marker->slot].working[marker->thread]);
+    return working && marker->work >= working;
+}
+
 void scheduler_notify(struct scheduler *scheduler, unsigned slot_index, uint32_t index)
 {
     struct zone_slot *slot = &scheduler->zone->slots[slot_index];

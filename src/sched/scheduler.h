@@ -33,6 +33,8 @@ struct scheduler {
     _Atomic uint32_t space_low;   /* 1: writes that need more room on disk are refused */
     _Atomic uint64_t count_total; /* queues whose old messages had to be counted ... */
     _Atomic uint64_t count_done;  /* ... and that are */
+    _Atomic uint64_t works;       /* numbers given to works on chunks (zone_slot.working) */
+    _Atomic bool sweep;           /* a queue has `sweep` set */
 };
 
 /* Builds an empty scheduler in the zone's arena, for the zone's present generation. NULL when the
@@ -62,6 +64,12 @@ void scheduler_reap(struct scheduler *scheduler, void (*freed)(void *context, ui
                     void *context);
 /* Tells all processes that the catalog changed. */
 void scheduler_catalog_changed(struct scheduler *scheduler);
+
+/* Tells the keeper that a queue may have chunks whose owner is gone. */
+void scheduler_want_sweep(struct scheduler *scheduler, struct queue *queue);
+/* True when the one who set a marker is at that work still. The marker must be held, or nobody may
+ * be able to change it: an owner that has finished meanwhile has taken it away before. */
+bool scheduler_marker_holds(const struct scheduler *scheduler, const struct record_marker *marker);
 
 /* Marks something to deliver of queue `index` for a worker slot and wakes it. */
 void scheduler_notify(struct scheduler *scheduler, unsigned slot, uint32_t index);

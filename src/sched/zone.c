@@ -35,8 +35,10 @@ void *zone_arena(struct zone *zone, uint64_t *size)
 
 static void clear_words(struct zone_slot *slot)
 {
-    for (unsigned i = 0; i < ZONE_THREADS; i++)
+    for (unsigned i = 0; i < ZONE_THREADS; i++) {
         atomic_store(&slot->inside[i], 0);
+        atomic_store(&slot->working[i], 0);
+    }
 }
 
 void zone_slot_prepare(struct zone *zone, unsigned index)

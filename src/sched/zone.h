@@ -47,12 +47,14 @@ enum zone_state {
 struct zone_slot {
     _Atomic uint32_t wake;     /* futex word its store thread (timers thread) sleeps on */
     _Atomic uint32_t sleeping; /* non-zero while that thread is about to sleep */
-    _Atomic uint32_t inside[ZONE_THREADS]; /* the words */
-    _Atomic int32_t pid;                   /* 0: free */
-    _Atomic uint32_t incarnation;          /* raised by the master with every new process */
-    _Atomic uint32_t connections;          /* open client connections (accept balance) */
-    _Atomic uint32_t accepting;            /* 1: takes connections (not draining) */
-    _Atomic uint64_t catalog_seen;         /* newest catalog generation it has acted on */
+    _Atomic uint32_t inside[ZONE_THREADS];  /* the words */
+    _Atomic int32_t pid;                    /* 0: free */
+    _Atomic uint32_t incarnation;           /* raised by the master with every new process */
+    _Atomic uint32_t connections;           /* open client connections (accept balance) */
+    _Atomic uint32_t accepting;             /* 1: takes connections (not draining) */
+    _Atomic uint64_t catalog_seen;          /* newest catalog generation it has acted on */
+    _Atomic uint64_t working[ZONE_THREADS]; /* the oldest work on chunks it has not finished,
+                                             * scheduler.works; 0: none */
     _Atomic uint64_t ready_summary[ZONE_QUEUES / 64 / 64]; /* bit per word of ready[] */
     _Atomic uint64_t ready[ZONE_QUEUES / 64]; /* bit per queue with something to deliver here */
 };

@@ -101,23 +101,25 @@ static int check_format(struct catalog *catalog, struct err *err)
 {
     struct key key;
     ProtobufCMessage *found = NULL;
+    Filad__Catalog__CatalogFormat format = FILAD__CATALOG__CATALOG_FORMAT__INIT;
+    format.version = CATALOG_VERSION;
+    format.created_ms = time_wall_ms();
     key_set(&key, KIND_FORMAT, STR(""));
     int result = get(catalog, NULL, &key, &filad__catalog__catalog_format__descriptor, &found);
     if (result)
         return env_error(err, result, "read the format of catalog.db");
     if (found) {
         uint32_t version = ((Filad__Catalog__CatalogFormat *)found)->version;
+        format.created_ms = ((Filad__Catalog__CatalogFormat *)found)->created_ms;
         protobuf_c_message_free_unpacked(found, NULL);
-        if (version != CATALOG_VERSION)
-            return err_set(err, 0, "the store has format %u, this program reads format %u", version,
-                           CATALOG_VERSION);
-        return 0;
-    }
-    if (refuse_without_catalog(catalog, err))
+        if (version < 1 || version > CATALOG_VERSION)
+            return err_set(err, 0, "the store has format %u, this program reads formats 1 to %u",
+                           version, CATALOG_VERSION);
+        if (version == CATALOG_VERSION)
+            return 0;
+    } else if (refuse_without_catalog(catalog, err)) {
         return -1;
-    Filad__Catalog__CatalogFormat format = FILAD__CATALOG__CATALOG_FORMAT__INIT;
-    format.version = CATALOG_VERSION;
-    format.created_ms = time_wall_ms();
+    }
     result = put(catalog, NULL, &key, &format.base);
     return result ? env_error(err, result, "write the format of catalog.db") : 0;
 }

@@ -11,7 +11,7 @@
 #include "core/str.h"
 #include "store/env.h"
 
-#define CATALOG_VERSION 1
+#define CATALOG_VERSION 2 /* 2: messages may be stored apart (store/record.h) */
 
 struct catalog;
 

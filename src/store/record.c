@@ -1,26 +1,52 @@
 #include "store/record.h"
 
-void record_message_header(uint8_t header[RECORD_MESSAGE_HEADER],
-                           const struct record_message *message)
+size_t record_message_header(uint8_t header[RECORD_MESSAGE_HEADER + RECORD_MESSAGE_REFERENCE],
+                             const struct record_message *message)
 {
     header[0] = RECORD_MESSAGE_VERSION;
-    header[1] = header[2] = header[3] = 0;
+    header[1] = message->apart ? RECORD_MESSAGE_APART : 0;
+    header[2] = header[3] = 0;
     bytes_put_u32(header + 4, message->attempt);
     bytes_put_u32(header + 8, message->weight);
     bytes_put_u32(header + 12, 0);
     bytes_put_u64(header + 16, message->enqueued_ms);
     memcpy(header + 24, message->id.bytes, UUID_SIZE);
+    if (!message->apart)
+        return RECORD_MESSAGE_HEADER;
+    bytes_put_u64(header + 40, message->apart);
+    bytes_put_u32(header + 48, message->chunks);
+    bytes_put_u32(header + 52, 0);
+    return RECORD_MESSAGE_HEADER + RECORD_MESSAGE_REFERENCE;
+}
+
+static bool parse_reference(struct str reference, struct record_message *message)
+{
+    if (reference.size < RECORD_MESSAGE_REFERENCE)
+        return false;
+    message->apart = bytes_get_u64(reference.data);
+    message->chunks = bytes_get_u32(reference.data + 8);
+    return message->chunks > 0 && message->apart >= message->chunks &&
+           message->apart <= (uint64_t)message->chunks * RECORD_CHUNK_MAX;
 }
 
 bool record_message_parse(struct str value, struct record_message *message)
 {
-    if (value.size < RECORD_MESSAGE_HEADER || value.data[0] != RECORD_MESSAGE_VERSION)
+    size_t at = RECORD_MESSAGE_HEADER;
+    if (value.size < at || value.data[0] != RECORD_MESSAGE_VERSION ||
+        (value.data[1] & ~RECORD_MESSAGE_APART) != 0)
         return false;
     message->attempt = bytes_get_u32(value.data + 4);
     message->weight = bytes_get_u32(value.data + 8);
     message->enqueued_ms = bytes_get_u64(value.data + 16);
     memcpy(message->id.bytes, value.data + 24, UUID_SIZE);
-    message->body = str_of(value.data + RECORD_MESSAGE_HEADER, value.size - RECORD_MESSAGE_HEADER);
+    message->apart = 0;
+    message->chunks = 0;
+    if (value.data[1] & RECORD_MESSAGE_APART) {
+        if (!parse_reference(str_of(value.data + at, value.size - at), message))
+            return false;
+        at += RECORD_MESSAGE_REFERENCE;
+    }
+    message->body = str_of(value.data + at, value.size - at);
     return true;
 }
 
@@ -99,4 +125,24 @@ void record_leases_position(const struct record_leases *leases, unsigned index, 
     const uint8_t *position = leases->positions + (size_t)index * RECORD_POSITION_SIZE;
     *lane = bytes_get_u64(position);
     *seq = bytes_get_u64(position + 8);
+}
+
+void record_marker_write(uint8_t value[RECORD_MARKER_SIZE], const struct record_marker *marker)
+{
+    value[0] = RECORD_MARKER_VERSION;
+    value[1] = marker->thread;
+    bytes_put_u16(value + 2, marker->slot);
+    bytes_put_u32(value + 4, marker->epoch);
+    bytes_put_u64(value + 8, marker->work);
+}
+
+bool record_marker_parse(struct str value, struct record_marker *marker)
+{
+    if (value.size != RECORD_MARKER_SIZE || value.data[0] != RECORD_MARKER_VERSION)
+        return false;
+    marker->thread = value.data[1];
+    marker->slot = bytes_get_u16(value.data + 2);
+    marker->epoch = bytes_get_u32(value.data + 4);
+    marker->work = bytes_get_u64(value.data + 8);
+    return true;
 }

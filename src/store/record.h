@@ -4,9 +4,16 @@
  *
  *   K lane(8)          what a lane is: weight, fairness key, throttle keys
  *   L seq(8)           a delivery batch: when its leases expire, and their positions
+ *   O id(16)           a marker: chunks of message `id` are being written or removed, by whom
+ *   P id(16) chunk(4)  a part of a message that is stored apart, numbered from 0
  *   R lane(8) seq(8)   a ready or leased message
  *
- * ('D' and 'P' are kept for delayed messages and for payloads stored apart.)
+ * ('D' is kept for delayed messages.)
+ *
+ * A message whose payload is large has only its beginning in R; the rest is in P, written before
+ * and removed after the transaction of R. While there are chunks of a message that no R refers to
+ * there is a marker for it, and who changes such chunks has read the marker in the same transaction
+ * (store/payload). So the markers name what a crash leaves behind.
  *
  * Numbers: lane and seq are epoch(24 bits).counter(40 bits); the epoch is the catalog's.
  *
@@ -28,12 +35,16 @@
 
 #define RECORD_TAG_LANE 'K'
 #define RECORD_TAG_LEASES 'L'
+#define RECORD_TAG_MARKER 'O'
+#define RECORD_TAG_CHUNK 'P'
 #define RECORD_TAG_MESSAGE 'R'
 
 #define RECORD_LANE_KEY_SIZE 9
 #define RECORD_LEASES_KEY_SIZE 9
+#define RECORD_MARKER_KEY_SIZE 17
+#define RECORD_CHUNK_KEY_SIZE 21
 #define RECORD_MESSAGE_KEY_SIZE 17
-#define RECORD_KEY_MAX 17
+#define RECORD_KEY_MAX 21
 
 #define RECORD_COUNTER_BITS 40
 #define RECORD_COUNTER_MASK ((UINT64_C(1) << RECORD_COUNTER_BITS) - 1)
@@ -60,26 +71,52 @@ static inline void record_message_key(uint8_t key[RECORD_MESSAGE_KEY_SIZE], uint
     bytes_put_u64(key + 9, seq);
 }
 
+static inline void record_marker_key(uint8_t key[RECORD_MARKER_KEY_SIZE], const struct uuid *id)
+{
+    key[0] = RECORD_TAG_MARKER;
+    memcpy(key + 1, id->bytes, UUID_SIZE);
+}
+
+static inline void record_chunk_key(uint8_t key[RECORD_CHUNK_KEY_SIZE], const struct uuid *id,
+                                    uint32_t chunk)
+{
+    key[0] = RECORD_TAG_CHUNK;
+    memcpy(key + 1, id->bytes, UUID_SIZE);
+    bytes_put_u32(key + 1 + UUID_SIZE, chunk);
+}
+
 /* --- a message
  * Version 1, RECORD_MESSAGE_HEADER bytes, then the body up to the end of the value:
- *   u8 version, u8 flags (0), u16 zero, u32 attempt, u32 weight, u32 zero, u64 enqueued_ms, id(16)
+ *   u8 version, u8 flags, u16 zero, u32 attempt, u32 weight, u32 zero, u64 enqueued_ms, id(16)
+ * With RECORD_MESSAGE_APART among the flags (catalog version 2) a reference of
+ * RECORD_MESSAGE_REFERENCE bytes stands between the header and the body, and the body in the value
+ * is only the beginning; the bytes of all chunks, one after the other, are the rest:
+ *   u64 bytes apart, u32 chunks, u32 zero
+ * How long chunks are is the writer's choice, up to RECORD_CHUNK_MAX each.
  */
 
 #define RECORD_MESSAGE_VERSION 1
+#define RECORD_MESSAGE_APART 0x01
 #define RECORD_MESSAGE_HEADER 40
+#define RECORD_MESSAGE_REFERENCE 16
+#define RECORD_CHUNK_MAX (1u << 20)
 
 struct record_message {
     struct uuid id;
     uint32_t attempt;     /* times it was nacked or its lease expired */
     uint32_t weight;      /* as the hooks gave it; what a delivery shows */
     uint64_t enqueued_ms; /* wall clock */
-    struct str body;      /* wire bytes of `map headers` `bytes payload` */
+    struct str body;      /* wire bytes of `map headers` `bytes payload`, or their beginning */
+    uint64_t apart;       /* bytes that follow `body` and are stored apart; 0: none */
+    uint32_t chunks;      /* records that they are stored in */
 };
 
-/* Writes the header; the body is the caller's matter. */
-void record_message_header(uint8_t header[RECORD_MESSAGE_HEADER],
-                           const struct record_message *message);
-/* False when the value is no message of a version known here. `body` points into `value`. */
+/* Writes the header, and the reference when there is something apart; returns how many bytes that
+ * are. The body is the caller's matter. */
+size_t record_message_header(uint8_t header[RECORD_MESSAGE_HEADER + RECORD_MESSAGE_REFERENCE],
+                             const struct record_message *message);
+/* False when the value is no message of a version and with flags known here. `body` points into
+ * `value`. */
 bool record_message_parse(struct str value, struct record_message *message);
 /* Patches the attempt of a whole value in place. */
 void record_message_set_attempt(uint8_t *value, uint32_t attempt);
@@ -125,5 +162,23 @@ void record_leases_header(uint8_t header[RECORD_LEASES_HEADER], uint16_t count,
 bool record_leases_parse(struct str value, struct record_leases *leases);
 void record_leases_position(const struct record_leases *leases, unsigned index, uint64_t *lane,
                             uint64_t *seq);
+
+/* --- a marker
+ * Version 1: u8 version, u8 thread, u16 slot, u32 epoch, u64 work. It is in force as long as that
+ * thread of that process says in the zone, of that epoch, that it is at this work still
+ * (sched/zone.h); otherwise its chunks have no owner. */
+
+#define RECORD_MARKER_VERSION 1
+#define RECORD_MARKER_SIZE 16
+
+struct record_marker {
+    uint64_t work;
+    uint32_t epoch;
+    uint16_t slot;
+    uint8_t thread;
+};
+
+void record_marker_write(uint8_t value[RECORD_MARKER_SIZE], const struct record_marker *marker);
+bool record_marker_parse(struct str value, struct record_marker *marker);
 
 #endif

@@ -19,14 +19,16 @@ static void require_inside(struct str whole, struct str part)
 static void message(struct str value)
 {
     struct record_message parsed, again;
-    uint8_t header[RECORD_MESSAGE_HEADER];
+    uint8_t header[RECORD_MESSAGE_HEADER + RECORD_MESSAGE_REFERENCE];
     if (!record_message_parse(value, &parsed))
         return;
     require_inside(value, parsed.body);
-    REQUIRE(parsed.body.size + RECORD_MESSAGE_HEADER == value.size);
-    record_message_header(header, &parsed);
+    size_t size = record_message_header(header, &parsed);
+    REQUIRE(parsed.body.size + size == value.size);
+    REQUIRE(!parsed.apart || parsed.chunks > 0);
     record_message_set_attempt(header, parsed.attempt);
-    REQUIRE(record_message_parse(str_of(header, sizeof(header)), &again));
+    REQUIRE(record_message_parse(str_of(header, size), &again));
+    REQUIRE(again.apart == parsed.apart && again.chunks == parsed.chunks);
     REQUIRE(again.attempt == parsed.attempt && again.weight == parsed.weight &&
             again.enqueued_ms == parsed.enqueued_ms && uuid_equal(&again.id, &parsed.id));
 }
@@ -68,11 +70,22 @@ static void leases(struct str value)
     __asm__ volatile("" : : "r"(sum)); /* every position is read */
 }
 
+static void marker(struct str value)
+{
+    struct record_marker parsed;
+    uint8_t again[RECORD_MARKER_SIZE];
+    if (!record_marker_parse(value, &parsed))
+        return;
+    record_marker_write(again, &parsed);
+    REQUIRE(str_equal(str_of(again, sizeof(again)), value));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct str value = str_of(data, size);
     message(value);
     lane(value);
     leases(value);
+    marker(value);
     return 0;
 }
