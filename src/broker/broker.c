@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "broker/apart.h"
 #include "broker/write.h"
 #include "fibp/status.h"
 #include "os/log.h"
@@ -10,6 +11,7 @@
 #include "store/space.h"
 
 #define SCRATCH_CHUNK (256u << 10)
+#define LARGE_ENOUGH (2u << 20) /* bytes of large messages after which answers are due */
 
 bool broker_is_fatal(int result)
 {
@@ -40,6 +42,7 @@ struct broker *broker_open(const struct broker_options *options, struct err *err
     broker->options = *options;
     broker->env = options->env;
     broker->scheduler = atomic_load(&options->zone->scheduler);
+    atomic_store(&options->zone->slots[options->slot].working[options->thread], 0);
     list_init(&broker->locals);
     list_init(&broker->pulls);
     list_init(&broker->later);
@@ -252,20 +255,50 @@ static void refuse(struct operation *first, struct operation *end)
     }
 }
 
+/* The writes from `operation` on that are executed together: up to one with so much of large
+ * messages that those before it should be answered first. *large: bytes of large parts. */
+static struct operation *writes_end(const struct operation *operation, uint64_t *large)
+{
+    struct operation *end = operation->next;
+    *large = apart_large_bytes(operation);
+    while (end && is_write(end)) {
+        uint64_t more = apart_large_bytes(end);
+        if (more && *large + more > LARGE_ENOUGH)
+            break;
+        *large += more;
+        end = end->next;
+    }
+    return end;
+}
+
+/* *end: what is to be executed next; `operation` itself when only a slice of it was written. After
+ * -1 it is the first one that had no effect. */
+static int execute_writes(struct broker *broker, struct operation *operation,
+                          struct operation **end, uint64_t *large)
+{
+    struct operation *behind = writes_end(operation, large);
+    bool done = true;
+    *end = operation;
+    if (*large && apart_store(broker, operation, behind, &done) != 0)
+        return -1;
+    if (!done)
+        return 0;
+    *end = behind;
+    int status = write_execute(broker, operation, behind);
+    if (status == 0)
+        apart_finish(broker);
+    return status;
+}
+
 int broker_execute(struct broker *broker, struct operation *first, struct operation **rest)
 {
     struct operation *operation = first;
     *rest = NULL;
     while (operation) {
         struct operation *end = operation->next;
-        int status = 0;
-        if (is_write(operation)) {
-            while (end && is_write(end))
-                end = end->next;
-            status = write_execute(broker, operation, end);
-        } else {
-            status = executors[operation->kind](broker, operation);
-        }
+        uint64_t large = 0;
+        int status = is_write(operation) ? execute_writes(broker, operation, &end, &large)
+                                         : executors[operation->kind](broker, operation);
         pool_reset(broker->scratch);
         if (status != 0) {
             *rest = operation_changes_store(operation) ? end : operation;
@@ -273,6 +306,10 @@ int broker_execute(struct broker *broker, struct operation *first, struct operat
             return -1;
         }
         operation = end;
+        if (operation && (large > LARGE_ENOUGH || apart_large_bytes(operation) > LARGE_ENOUGH)) {
+            *rest = operation;
+            return 0;
+        }
     }
     return 0;
 }

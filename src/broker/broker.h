@@ -26,7 +26,8 @@ struct local_queue {
     struct list open;          /* local_subscription.link: may have room, next one first */
     struct list paused;        /* those without room, until something gives them room */
     struct write_group *group; /* private to a batch of writes */
-    size_t record_size;        /* running mean of what was read, for the size of the next read */
+    size_t record_size;        /* running mean of messages, for how many the next pull takes */
+    size_t value_size;         /* and of their values, for the size of the next read */
 };
 
 /* subscription->store */
@@ -56,6 +57,14 @@ struct broker_options {
     void *context;
 };
 
+/* Where the writing of a large frame stands that is done in slices, and the number under which this
+ * thread writes and removes what is stored apart (broker/apart). */
+struct apart_progress {
+    struct operation *operation; /* NULL: none; otherwise it is executed before any other */
+    uint32_t item, chunk;        /* next one to be written */
+    uint64_t work;               /* 0: none */
+};
+
 struct broker {
     struct broker_options options;
     struct scheduler *scheduler;
@@ -74,6 +83,7 @@ struct broker {
     struct pool *scratch; /* of the operation in hand */
     struct buf value;
     struct queue_db_bulk bulk;
+    struct apart_progress apart;
     struct err failure;
 };
 
@@ -83,8 +93,10 @@ struct broker *broker_open(const struct broker_options *options, struct err *err
 void broker_close(struct broker *broker);
 
 /* Executes a chain (through operation->next) in order and sets the outcome of each; *rest is NULL
- * then. After -1 *rest is the first operation that had no effect and can be executed in the next
- * environment; of those before it, the ones whose fate is unknown have FIBP_STORAGE_ERROR. */
+ * then. A chain with large messages is not executed at once: *rest is the first operation that has
+ * to be given to the next call, before any other, so that answers and deliveries do not wait for
+ * all of it. After -1 *rest is the first operation that had no effect and can be executed in the
+ * next environment; of those before it, the ones whose fate is unknown have FIBP_STORAGE_ERROR. */
 int broker_execute(struct broker *broker, struct operation *first, struct operation **rest)
     __attribute__((warn_unused_result));
 
@@ -142,7 +154,8 @@ void broker_want_pull_later(struct broker *broker, struct local_queue *local);
 
 /* How each kind of operation but the writes (broker/write.h) is executed. */
 typedef int broker_executor(struct broker *broker, struct operation *operation);
-broker_executor broker_subscribe, broker_unsubscribe, broker_room, broker_return;
+broker_executor broker_subscribe, broker_unsubscribe, broker_room;
+broker_executor broker_return;
 broker_executor broker_create_queue, broker_delete_queue, broker_list_queues, broker_get_stats;
 
 #endif

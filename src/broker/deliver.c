@@ -3,13 +3,13 @@
  *
  * A pull works on one queue, under its lock: (1) the round robin says which lanes deliver how many;
  * (2) their messages are read in order; (3) one transaction writes the batch of leases, handed to
- * the kernel before anything goes to a socket; (4) the zone changes; then, without the lock, the
- * frames are encoded and handed up.
+ * the kernel before anything goes to a socket; (4) the zone changes; then, without the lock, what
+ * is stored apart is read into the frames, and these are handed up.
  */
 #include <errno.h>
 #include <stdlib.h>
 
-#include "broker/broker.h"
+#include "broker/apart.h"
 #include "fibp/status.h"
 #include "os/log.h"
 #include "os/time.h"
@@ -91,7 +91,8 @@ static uint32_t consumer_room(const struct pull *pull, struct local_subscription
         sub->consumer->full = true;
         return 0;
     }
-    if (window_is_full(sub->subscription->window, sub))
+    struct delivery_window *window = sub->subscription->window;
+    if (window_is_full(window, sub) || (window->worker && window_is_full(window->worker, sub)))
         return 0;
     uint64_t room = limit - held;
     if (sub->subscription->limit) {
@@ -216,15 +217,17 @@ static bool copy_body(struct pull *pull, struct record_message *message)
     return true;
 }
 
-static void note_size(struct pull *pull, size_t size)
+/* Up fast: a pull of large messages must stay within its bytes. */
+static void follow(size_t *mean, size_t size)
 {
-    struct local_queue *local = pull->local;
-    if (size >
-        local->record_size) /* up fast: a pull of large messages must stay within its bytes */
-        local->record_size = (local->record_size + size + 1) / 2;
-    else
-        local->record_size = (local->record_size * 7 + size) / 8;
-    pull->bytes += size;
+    *mean = size > *mean ? (*mean + size + 1) / 2 : (*mean * 7 + size) / 8;
+}
+
+static void note_size(struct pull *pull, const struct record_message *message, size_t value_size)
+{
+    follow(&pull->local->record_size, value_size + (size_t)message->apart);
+    follow(&pull->local->value_size, value_size);
+    pull->bytes += value_size + (size_t)message->apart;
 }
 
 /* Takes one record for `lane`; false: it is not to be delivered now. */
@@ -242,7 +245,7 @@ static bool take_record(struct pull *pull, struct pull_lane *lane, uint64_t seq,
         return false;
     out->seq = seq;
     out->lane = lane;
-    note_size(pull, value.size);
+    note_size(pull, &out->message, value.size);
     return true;
 }
 
@@ -286,7 +289,7 @@ static int read_some(struct pull *pull, struct pull_lane *lane, uint32_t count,
     struct queue_db_bulk *bulk = &pull->broker->bulk;
     uint8_t from[RECORD_MESSAGE_KEY_SIZE];
     struct str key, value;
-    size_t wanted = (count - *got) * (pull->local->record_size + 64);
+    size_t wanted = (count - *got) * (pull->local->value_size + 64);
     record_message_key(from, lane->lane->id, lane->next);
     int result = queue_db_bulk_read(pull->cursor, bulk, str_of(from, sizeof(from)),
                                     wanted < PULL_BYTES ? wanted : PULL_BYTES);
@@ -351,7 +354,7 @@ static int read_returned(struct pull *pull, struct pull_lane *lane, uint32_t cou
         message->lane = lane;
         message->lease = lease;
         message->retaken = true;
-        note_size(pull, value->size);
+        note_size(pull, &message->message, value->size);
         (*got)++;
     }
     return 0;
@@ -525,6 +528,8 @@ static void publish_message(struct pull *pull, struct pull_message *message, uin
     lease->seq = message->seq;
     lease->lane = message->lane->lane;
     lease->attempt = message->message.attempt;
+    lease->apart =
+        message->message.apart < UINT32_MAX ? (uint32_t)message->message.apart : UINT32_MAX;
     lease->batch = batch;
     lease->consumer = message->consumer->consumer;
     if (message->consumer->subscription->limit)
@@ -654,18 +659,64 @@ static bool begin_frame(struct pull *pull, struct local_subscription *sub)
     return true;
 }
 
-static void add_message(const struct pull *pull, const struct local_subscription *sub,
-                        const struct pull_message *from, struct buf *frame)
+/* The reading of what is apart of one message. */
+struct apart_reading {
+    const struct pull *pull;
+    const struct record_message *message;
+    int result; /* Berkeley DB's */
+};
+
+static bool read_apart(const struct delivery_message *message, uint8_t *to)
+{
+    struct apart_reading *reading = message->context;
+    reading->result = payload_read(reading->pull->local->db, &reading->message->id,
+                                   reading->message->chunks, to, (size_t)message->rest);
+    return reading->result == 0;
+}
+
+/* Its lease may have ended, and somebody else may have acked it meanwhile: then it is gone.
+ * Otherwise it waits for its timeout. */
+static int note_unread(struct pull *pull, struct local_subscription *sub,
+                       const struct pull_message *message, int result)
+{
+    struct queue *queue = pull->queue;
+    if (broker_is_fatal(result))
+        return broker_fail(pull->broker, result, "read a large message");
+    if (sub->subscription->limit)
+        sub->subscription->delivered--;
+    if (broker_lock(pull->broker, &queue->lock) != 0)
+        return -1;
+    const struct lease *lease =
+        atomic_load(&queue->dead) ? NULL : queue_lease_find(queue, &message->message.id);
+    bool ours =
+        lease && lease->state == LEASE_HELD && lease->batch && lease->batch->seq == pull->batch_seq;
+    lock_release(&queue->lock);
+    if (ours) {
+        uint8_t text[UUID_TEXT_SIZE];
+        uuid_format(&message->message.id, text);
+        log_write(LOG_ERROR, "store", "queue \"%.*s\": read the payload of message %.*s: %s",
+                  STR_PRINT(queue->name), UUID_TEXT_SIZE, (const char *)text, db_strerror(result));
+    }
+    return 0;
+}
+
+/* Encodes one message into the frame being built for `sub`; it is left out when it is gone. */
+static int add_message(struct pull *pull, struct local_subscription *sub,
+                       const struct pull_message *from, struct buf *frame)
 {
     const struct pull_lane *lane = from->lane;
     struct str throttle_keys[RECORD_THROTTLE_KEYS_MAX];
     struct str packed = lane->throttle_keys;
     for (unsigned i = 0; i < lane->throttle_count; i++)
         throttle_keys[i] = record_throttle_next(&packed);
+    struct apart_reading reading = {.pull = pull, .message = &from->message};
     struct delivery_message message = {
         .id = from->message.id,
         .queue = pull->queue->name,
         .record = from->message.body,
+        .rest = from->message.apart,
+        .read_rest = read_apart,
+        .context = &reading,
         .fairness_key = lane->fairness_key,
         .throttle_keys = throttle_keys,
         .throttle_count = lane->throttle_count,
@@ -674,46 +725,72 @@ static void add_message(const struct pull *pull, const struct local_subscription
         .enqueued_ms = from->message.enqueued_ms,
         .leased_ms = pull->wall_ms,
     };
-    sub->subscription->encoder->add(sub->subscription, frame, &message);
+    if (!sub->subscription->encoder->add(sub->subscription, frame, &message))
+        return note_unread(pull, sub, from, reading.result);
+    struct delivery_lease *lease = &sub->delivery->leases[sub->delivery->count++];
+    lease->id = from->message.id;
+    lease->token = pull->batch_seq;
+    return 0;
 }
 
 static void end_frame(struct pull *pull, struct local_subscription *sub, struct buf *frame)
 {
     struct operation_delivery *delivery = sub->delivery;
+    struct delivery_window *window = sub->subscription->window;
     sub->delivery = NULL;
-    sub->subscription->encoder->end(sub->subscription, frame, delivery->count);
+    if (delivery->count)
+        sub->subscription->encoder->end(sub->subscription, frame, delivery->count);
     delivery->frame = frame->data;
     delivery->size = frame->size;
-    if (frame->failed) { /* no memory: they come back when their leases expire */
+    if (frame->failed) /* no memory: they come back when their leases expire */
         log_write(LOG_ERROR, "broker", "no memory for a delivery of %zu bytes", pull->bytes);
+    if (frame->failed || !delivery->count) {
         operation_free(&delivery->operation);
         return;
     }
-    atomic_fetch_add(&sub->subscription->window->queued, delivery->size);
+    atomic_fetch_add(&window->queued, delivery->size);
+    if (window->worker)
+        atomic_fetch_add(&window->worker->queued, delivery->size);
     pull->broker->options.emit(pull->broker->options.context, &delivery->operation);
 }
 
-/* One frame per consumer, with its messages in the order in which they were picked. */
-static void hand_up(struct pull *pull)
+/* A message that is as large as a pull gets a frame of its own. */
+static bool is_alone(const struct pull_message *message)
 {
-    for (uint32_t i = 0; i < pull->count; i++) {
-        struct local_subscription *sub = pull->messages[i].consumer;
-        struct buf frame;
-        if (!sub || !begin_frame(pull, sub))
+    return message->message.apart >= PULL_BYTES;
+}
+
+/* A frame for the consumer of message `first`, with those of its messages that follow. */
+static int hand_up_frame(struct pull *pull, uint32_t first)
+{
+    struct local_subscription *sub = pull->messages[first].consumer;
+    struct buf frame;
+    int status = 0;
+    buf_init(&frame, 0);
+    sub->subscription->encoder->begin(sub->subscription, &frame);
+    for (uint32_t i = first; i < pull->count && status == 0; i++) {
+        struct pull_message *message = &pull->messages[i];
+        if (message->consumer != sub)
             continue;
-        buf_init(&frame, 0);
-        sub->subscription->encoder->begin(sub->subscription, &frame);
-        for (uint32_t j = i; j < pull->count; j++) {
-            if (pull->messages[j].consumer != sub)
-                continue;
-            struct delivery_lease *lease = &sub->delivery->leases[sub->delivery->count++];
-            lease->id = pull->messages[j].message.id;
-            lease->token = pull->batch_seq;
-            add_message(pull, sub, &pull->messages[j], &frame);
-            pull->messages[j].consumer = NULL;
-        }
-        end_frame(pull, sub, &frame);
+        if (i > first && is_alone(message))
+            break;
+        status = add_message(pull, sub, message, &frame);
+        message->consumer = NULL;
+        if (is_alone(message))
+            break;
     }
+    end_frame(pull, sub, &frame);
+    return status;
+}
+
+/* Frames for each consumer, with its messages in the order in which they were picked. */
+static int hand_up(struct pull *pull)
+{
+    for (uint32_t i = 0; i < pull->count; i++)
+        if (pull->messages[i].consumer && begin_frame(pull, pull->messages[i].consumer) &&
+            hand_up_frame(pull, i) != 0)
+            return -1;
+    return 0;
 }
 
 /* A queue that nobody has written to yet gets its file now, so that there is one way from here on.
@@ -748,7 +825,8 @@ static int pull_queue(struct broker *broker, struct local_queue *local)
     if (pull.zone_full)
         log_write(LOG_WARN, "broker", "shared memory is full: delivery from \"%.*s\" waits",
                   STR_PRINT(local->queue->name));
-    hand_up(&pull);
+    if (hand_up(&pull) != 0)
+        return -1;
     return more || env_is_conflict(result);
 }
 

@@ -1,6 +1,7 @@
 /* enqueue - how a new message is written; see broker/write.h */
 #include <errno.h>
 
+#include "broker/apart.h"
 #include "broker/write.h"
 #include "fibp/status.h"
 #include "store/record.h"
@@ -27,28 +28,44 @@ static bool pack_throttle_keys(struct write *write, const struct operation_enque
     return true;
 }
 
-static int put_message(struct write *write, const struct write_entry *entry)
+static int put_message(struct write *write, const struct write_entry *entry,
+                       const struct apart_split *split)
 {
     const struct operation_enqueue_item *item = entry->item.enqueue;
-    uint8_t key[RECORD_MESSAGE_KEY_SIZE], header[RECORD_MESSAGE_HEADER];
-    struct record_message message = {
-        .id = item->id, .weight = item->weight, .enqueued_ms = write->now_ns / 1000000};
+    uint8_t key[RECORD_MESSAGE_KEY_SIZE];
+    uint8_t header[RECORD_MESSAGE_HEADER + RECORD_MESSAGE_REFERENCE];
+    struct queue_db *db = write->local->db;
+    struct record_message message = {.id = item->id,
+                                     .weight = item->weight,
+                                     .enqueued_ms = write->now_ns / 1000000,
+                                     .apart = split->apart.size,
+                                     .chunks = payload_chunks(split->apart.size)};
     struct buf *value = &write->broker->value;
-    record_message_header(header, &message);
+    uint32_t chunk = 0;
+    size_t header_size = record_message_header(header, &message);
     buf_clear(value);
-    buf_append(value, header, sizeof(header));
-    buf_append_str(value, item->record);
+    buf_append(value, header, header_size);
+    buf_append_str(value, split->inside);
     if (value->failed)
         return ENOMEM;
     record_message_key(key, entry->lane->id, entry->seq);
-    return queue_db_put(write->local->db, write->txn, str_of(key, sizeof(key)), buf_str(value));
+    int result = queue_db_put(db, write->txn, str_of(key, sizeof(key)), buf_str(value));
+    if (result || !split->apart.size)
+        return result;
+    if (apart_is_large(split->apart.size))
+        return payload_unmark(db, write->txn, &item->id);
+    return payload_put(db, write->txn, &item->id, split->apart, &chunk, message.chunks);
 }
 
 static int stage(struct write *write, struct write_entry *entry)
 {
     struct operation_enqueue_item *item = entry->item.enqueue;
     struct str throttle_keys;
-    if (atomic_load(&write->queue->scheduler->space_low)) {
+    struct apart_split split;
+    apart_split(item->record, &split);
+    bool large = apart_is_large(split.apart.size);
+    if (atomic_load(&write->queue->scheduler->space_low) ||
+        (large && item->stored_in != write->queue->id)) {
         item->status = FIBP_STORAGE_ERROR;
         return 0;
     }
@@ -60,10 +77,11 @@ static int stage(struct write *write, struct write_entry *entry)
         item->status = FIBP_CHANNEL_FULL;
         return 0;
     }
-    item->id = uuid_next(&write->broker->ids, write->now_ns);
+    if (!large)
+        item->id = uuid_next(&write->broker->ids, write->now_ns);
     entry->seq = write->next_seq++;
     entry->staged = true;
-    return put_message(write, entry);
+    return put_message(write, entry, &split);
 }
 
 static void undo(struct write *write, struct write_entry *entry)

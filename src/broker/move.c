@@ -2,22 +2,32 @@
 
 #include <errno.h>
 
+#include "broker/apart.h"
 #include "broker/write.h"
 #include "fibp/status.h"
+#include "os/futex.h"
 #include "os/log.h"
 #include "os/time.h"
 
 #define MOVE_MAX 100
 #define CONFLICTS_MAX 100
+#define BUSY_TRIES 1000 /* of a millisecond, for a message that another thread is moving */
 
 /* One message on its way. */
 struct moving {
+    struct uuid id;
     struct lane *lane;   /* in the queue it leaves */
     struct lease *lease; /* that ends with it; NULL for a ready message never given back */
     uint64_t seq;        /* there */
     bool counted;        /* lane->ready knows of it */
     struct lane *to_lane;
     uint64_t to_seq;
+};
+
+/* A message of which a part was copied to the other queue's database. */
+struct copy {
+    struct record_message message; /* its body is not valid */
+    bool moved;
 };
 
 struct move {
@@ -28,7 +38,13 @@ struct move {
     struct lane *lane; /* ready messages: the lane they come from */
     uint64_t next;     /* and its `next` after them */
     bool ended;
-    bool full; /* the zone has no room for the lane there */
+    bool full;           /* the zone has no room for the lane there */
+    struct copy *copies; /* MOVE_MAX in scratch memory */
+    uint32_t copy_count;
+    struct record_message *wanted; /* MOVE_MAX in scratch memory: to be copied first */
+    uint32_t wanted_count;
+    uint64_t wanted_bytes;
+    bool blocked; /* by one that must be copied first */
 };
 
 /* --- both queues --- */
@@ -54,22 +70,51 @@ static int prepare(struct move *move, struct broker *broker, struct local_queue 
     move->from = (struct write){.broker = broker, .local = from, .queue = from->queue};
     move->to = (struct write){.broker = broker, .local = to, .queue = to->queue};
     move->messages = pool_zalloc(broker->scratch, MOVE_MAX * sizeof(*move->messages));
-    *result = move->messages ? broker_open_db(broker, from, true) : ENOMEM;
+    move->copies = pool_zalloc(broker->scratch, MOVE_MAX * sizeof(*move->copies));
+    move->wanted = pool_zalloc(broker->scratch, MOVE_MAX * sizeof(*move->wanted));
+    *result = move->messages && move->copies && move->wanted ? broker_open_db(broker, from, true)
+                                                             : ENOMEM;
     if (!*result)
         *result = broker_open_db(broker, to, true);
-    if (broker_is_fatal(*result))
-        return broker_fail(broker, *result, "open a queue");
-    if (lock_both(broker, from->queue, to->queue) != 0)
+    return broker_is_fatal(*result) ? broker_fail(broker, *result, "open a queue") : 0;
+}
+
+static int begin_locked(struct move *move)
+{
+    if (lock_both(move->broker, move->from.queue, move->to.queue) != 0)
         return -1;
     move->from.now_ns = move->to.now_ns = time_wall_ns();
     move->from.monotonic_ms = move->to.monotonic_ms = time_monotonic_ms();
+    move->count = move->wanted_count = 0;
+    move->wanted_bytes = 0;
+    move->blocked = false;
     return 0;
 }
 
-static int finish(struct move *move, int result, uint8_t *status)
+static void end_locked(struct move *move)
 {
     lock_release(&move->from.queue->lock);
     lock_release(&move->to.queue->lock);
+}
+
+/* Removes the copies that are not needed: of what has moved the old, of the rest the new ones. */
+static int remove_copies(struct move *move)
+{
+    int status = 0;
+    for (uint32_t i = 0; i < move->copy_count && status == 0; i++)
+        status =
+            apart_discard(move->broker, move->copies[i].moved ? move->from.local : move->to.local,
+                          &move->copies[i].message.id);
+    if (status == 0)
+        apart_finish(move->broker);
+    return status;
+}
+
+/* Without the locks. */
+static int finish(struct move *move, int result, uint8_t *status)
+{
+    if (!broker_is_fatal(result) && remove_copies(move) != 0)
+        return -1;
     if (!result)
         return 0;
     *status = FIBP_STORAGE_ERROR;
@@ -79,7 +124,84 @@ static int finish(struct move *move, int result, uint8_t *status)
     return broker_is_fatal(result) ? broker_fail(move->broker, result, "move messages") : 0;
 }
 
+/* --- what is apart --- */
+
+static struct copy *find_copy(const struct move *move, const struct uuid *id)
+{
+    for (uint32_t i = 0; i < move->copy_count; i++)
+        if (uuid_equal(&move->copies[i].message.id, id))
+            return &move->copies[i];
+    return NULL;
+}
+
+/* True when a message can be moved now; otherwise it is noted, as far as there is room, as one to
+ * be copied first. */
+static bool is_movable(struct move *move, const struct record_message *message)
+{
+    if (!message->apart || find_copy(move, &message->id))
+        return true;
+    if (move->copy_count + move->wanted_count < MOVE_MAX &&
+        (!move->wanted_count || move->wanted_bytes + message->apart <= APART_SLICE)) {
+        move->wanted[move->wanted_count++] = *message;
+        move->wanted_bytes += message->apart;
+    }
+    move->blocked = true;
+    return false;
+}
+
+/* Without the locks: copies what is wanted. *status changes when one of them cannot be moved. */
+static int copy_wanted(struct move *move, unsigned *tries, int *result, uint8_t *status)
+{
+    _Atomic uint32_t never = 0;
+    enum apart_copied outcome;
+    if (move->blocked && !move->wanted_count) /* others took all that was copied */
+        *status = FIBP_STORAGE_ERROR;
+    for (uint32_t i = 0; i < move->wanted_count && !*result; i++) {
+        if (apart_copy(move->broker, move->from.local, move->to.local, &move->wanted[i], &outcome,
+                       result) != 0)
+            return -1;
+        if (outcome == APART_COPIED)
+            move->copies[move->copy_count++].message = move->wanted[i];
+        if (outcome == APART_COPIED || outcome == APART_FAILED)
+            continue;
+        if (++*tries > BUSY_TRIES) {
+            *status = FIBP_STORAGE_ERROR;
+            return 0;
+        }
+        if (outcome == APART_BUSY)
+            futex_wait(&never, 0, 1);
+    }
+    return 0;
+}
+
+/* Reads what the store says of a leased message. */
+static int read_leased(struct move *move, const struct lease *lease, struct record_message *message)
+{
+    uint8_t key[RECORD_MESSAGE_KEY_SIZE];
+    struct buf *value = &move->broker->value;
+    unsigned tries = 0;
+    int result;
+    record_message_key(key, lease->lane->id, lease->seq);
+    do {
+        result = queue_db_get(move->from.local->db, NULL, str_of(key, sizeof(key)), value);
+    } while (env_is_conflict(result) && ++tries < CONFLICTS_MAX);
+    if (!result && !record_message_parse(buf_str(value), message))
+        result = EINVAL;
+    return result;
+}
+
 /* --- one message --- */
+
+/* The copy is the message's now, and the old one nobody's. */
+static int exchange_markers(struct move *move, const struct record_message *message)
+{
+    if (!find_copy(move, &message->id))
+        return EINVAL;
+    struct record_marker marker = apart_marker(move->broker);
+    int result = payload_unmark(move->to.local->db, move->from.txn, &message->id);
+    return result ? result
+                  : payload_mark(move->from.local->db, move->from.txn, &message->id, &marker);
+}
 
 /* Writes one to its new place and takes it from the old one. `attempt_add` 1, or 0 to set it to 0.
  */
@@ -108,6 +230,8 @@ static int stage_message(struct move *move, struct moving *moving, uint32_t atte
         return EINVAL;
     record_message_set_attempt(value->data, attempt_add ? message.attempt + attempt_add : 0);
     result = queue_db_delete(move->from.local->db, txn, str_of(key, sizeof(key)));
+    if (!result && message.apart)
+        result = exchange_markers(move, &message);
     if (result)
         return result;
     record_message_key(key, moving->to_lane->id, moving->to_seq);
@@ -119,6 +243,9 @@ static int stage_message(struct move *move, struct moving *moving, uint32_t atte
 static void publish_message(struct move *move, struct moving *moving)
 {
     struct lane *lane = moving->lane, *to_lane = moving->to_lane;
+    struct copy *copy = find_copy(move, &moving->id);
+    if (copy)
+        copy->moved = true;
     if (!moving->lease) {
         if (moving->counted)
             queue_ready_add(move->from.queue, lane, -1);
@@ -195,25 +322,48 @@ static int run(struct move *move, uint32_t attempt_add, uint8_t *status)
 
 /* --- leased --- */
 
+/* Under the locks: moves it, or notes what has to be copied before. */
+static int try_leased(struct move *move, const struct uuid *id, uint8_t *status)
+{
+    struct record_message message = {.apart = 0};
+    struct lease *lease = queue_lease_find(move->from.queue, id);
+    int result = 0;
+    *status = FIBP_OK;
+    if (atomic_load(&move->from.queue->dead) || atomic_load(&move->to.queue->dead)) {
+        *status = FIBP_QUEUE_NOT_FOUND;
+        return 0;
+    }
+    if (!lease || lease->state != LEASE_HELD) {
+        *status = FIBP_MESSAGE_NOT_FOUND;
+        return 0;
+    }
+    if (lease->apart)
+        result = read_leased(move, lease, &message);
+    if (result || !is_movable(move, &message))
+        return result;
+    move->messages[move->count++] =
+        (struct moving){.id = *id, .lane = lease->lane, .lease = lease, .seq = lease->seq};
+    return run(move, 1, status);
+}
+
 int move_leased(struct broker *broker, struct local_queue *from, struct local_queue *to,
                 const struct uuid *id, uint8_t *status)
 {
     struct move move;
+    unsigned tries = 0;
     int result = 0;
     if (prepare(&move, broker, from, to, &result) != 0)
         return -1;
-    if (result)
-        return finish(&move, result, status);
-    struct lease *lease = queue_lease_find(from->queue, id);
-    if (atomic_load(&from->queue->dead) || atomic_load(&to->queue->dead)) {
-        *status = FIBP_QUEUE_NOT_FOUND;
-    } else if (!lease || lease->state != LEASE_HELD) {
-        *status = FIBP_MESSAGE_NOT_FOUND;
-    } else {
-        move.messages[move.count++] =
-            (struct moving){.lane = lease->lane, .lease = lease, .seq = lease->seq};
-        result = run(&move, 1, status);
-    }
+    do {
+        if (result)
+            break;
+        if (begin_locked(&move) != 0)
+            return -1;
+        result = try_leased(&move, id, status);
+        end_locked(&move);
+        if (!result && copy_wanted(&move, &tries, &result, status) != 0)
+            return -1;
+    } while (move.blocked && *status == FIBP_OK);
     return finish(&move, result, status);
 }
 
@@ -231,16 +381,41 @@ static void look_at_ring(const struct list *ring, struct lane **oldest)
     }
 }
 
-static void collect_returned(struct move *move, uint32_t limit)
+/* Both collect what can be moved, up to the first message that must be copied before. */
+static int collect_returned(struct move *move, uint32_t limit)
 {
+    int result = 0;
     LIST_EACH(&move->lane->returned, entry)
     {
         struct lease *lease = CONTAINER_OF(entry, struct lease, wheel.list);
+        struct record_message message = {.apart = 0};
         if (move->count == limit)
             break;
+        if (lease->apart)
+            result = read_leased(move, lease, &message);
+        if (result || !is_movable(move, &message))
+            break;
         move->messages[move->count++] =
-            (struct moving){.lane = move->lane, .lease = lease, .seq = lease->seq};
+            (struct moving){.id = lease->id, .lane = move->lane, .lease = lease, .seq = lease->seq};
     }
+    return result;
+}
+
+static int read_ready(struct move *move)
+{
+    struct queue_db_bulk *bulk = &move->broker->bulk;
+    uint8_t from[RECORD_MESSAGE_KEY_SIZE];
+    DBC *cursor = NULL;
+    unsigned tries = 0;
+    int result;
+    record_message_key(from, move->lane->id, move->next);
+    do {
+        result = queue_db_cursor(move->from.local->db, &cursor);
+        if (!result)
+            result = queue_db_bulk_read(cursor, bulk, str_of(from, sizeof(from)), 0);
+        queue_db_cursor_close(cursor);
+    } while (env_is_conflict(result) && ++tries < CONFLICTS_MAX);
+    return result;
 }
 
 static int collect_ready(struct move *move, uint32_t limit)
@@ -249,24 +424,26 @@ static int collect_ready(struct move *move, uint32_t limit)
     struct record_message message;
     struct str key, value;
     uint8_t from[RECORD_MESSAGE_KEY_SIZE];
-    DBC *cursor = NULL;
-    record_message_key(from, move->lane->id, move->next);
-    int result = queue_db_cursor(move->from.local->db, &cursor);
-    if (!result)
-        result = queue_db_bulk_read(cursor, bulk, str_of(from, sizeof(from)), 0);
-    queue_db_cursor_close(cursor);
+    record_message_key(from, move->lane->id, 0);
+    int result = read_ready(move);
     while (!result && move->count < limit && queue_db_bulk_next(bulk, &key, &value)) {
         if (key.size != sizeof(from) || memcmp(key.data, from, 9) != 0) {
-            move->ended = true;
+            move->ended = !move->blocked;
             break;
         }
         uint64_t seq = bytes_get_u64(key.data + 9);
+        bool whole = record_message_parse(value, &message);
+        bool leased = whole && seq < move->lane->leased_below &&
+                      queue_lease_find(move->from.queue, &message.id);
+        /* Those behind one that must be copied wait for it, and are copied with it. */
+        if ((whole && !leased && !is_movable(move, &message)) || move->blocked)
+            continue;
         move->next = seq + 1;
-        if (!record_message_parse(value, &message) ||
-            (seq < move->lane->leased_below && queue_lease_find(move->from.queue, &message.id)))
+        if (!whole || leased)
             continue;
         move->messages[move->count++] =
-            (struct moving){.lane = move->lane,
+            (struct moving){.id = message.id,
+                            .lane = move->lane,
                             .seq = seq,
                             .counted = queue_scan_counted(move->from.queue, move->lane->id, seq)};
     }
@@ -289,24 +466,25 @@ static void leave_lane(struct move *move)
     queue_lane_update(move->from.queue, lane, move->from.monotonic_ms);
 }
 
-/* One batch from the lane whose head came first. */
+/* Under the locks: one batch from the lane whose head came first. Nothing is moved while what has
+ * to be copied first is wanted. */
 static int move_batch(struct move *move, uint32_t limit, uint32_t *moved, uint8_t *status)
 {
     struct queue *queue = move->from.queue;
     int result = 0;
-    while (!result && !move->count && *status == FIBP_OK) {
+    while (!result && !move->count && !move->blocked && *status == FIBP_OK) {
         move->lane = NULL;
         move->ended = false;
         look_at_ring(&queue->drr.active, &move->lane);
         if (!move->lane)
             return 0;
         move->next = move->lane->next;
-        collect_returned(move, limit);
-        if (!move->count)
+        result = collect_returned(move, limit);
+        if (!result && !move->count && !move->blocked)
             result = collect_ready(move, limit);
         if (!result && move->count)
             result = run(move, 0, status);
-        if (!result && *status == FIBP_OK)
+        if (!result && *status == FIBP_OK && (move->count || !move->blocked))
             leave_lane(move);
     }
     *moved = *status == FIBP_OK && !result ? move->count : 0;
@@ -317,16 +495,26 @@ int move_ready(struct broker *broker, struct local_queue *from, struct local_que
                uint32_t limit, uint32_t *moved, uint8_t *status)
 {
     struct move move;
+    unsigned tries = 0;
     int result = 0;
     *moved = 0;
     *status = FIBP_OK;
+    limit = limit < MOVE_MAX ? limit : MOVE_MAX;
     if (prepare(&move, broker, from, to, &result) != 0)
         return -1;
-    if (result)
-        return finish(&move, result, status);
-    if (atomic_load(&from->queue->dead) || atomic_load(&to->queue->dead))
-        *status = FIBP_QUEUE_NOT_FOUND;
-    else
-        result = move_batch(&move, limit < MOVE_MAX ? limit : MOVE_MAX, moved, status);
+    do {
+        if (result)
+            break;
+        if (begin_locked(&move) != 0)
+            return -1;
+        if (atomic_load(&from->queue->dead) || atomic_load(&to->queue->dead))
+            *status = FIBP_QUEUE_NOT_FOUND;
+        else
+            result = move_batch(&move, limit, moved, status);
+        end_locked(&move);
+        if (!result && !*moved && *status == FIBP_OK &&
+            copy_wanted(&move, &tries, &result, status) != 0)
+            return -1;
+    } while (!*moved && move.blocked && *status == FIBP_OK);
     return finish(&move, result, status);
 }

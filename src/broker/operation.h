@@ -31,7 +31,7 @@ enum operation_kind {
     OPERATION_GET_STATS,
     /* from the loop without an outcome; they come back to be freed */
     OPERATION_RETURN, /* a delivery that never reached its socket */
-    OPERATION_ROOM,   /* a connection has room for deliveries again */
+    OPERATION_ROOM,   /* a connection, or the worker, has room for deliveries again */
     /* from the store thread */
     OPERATION_DELIVERY,           /* struct operation_delivery, new */
     OPERATION_SUBSCRIPTION_ENDED, /* struct operation_ended, new: the queue was deleted */
@@ -59,6 +59,8 @@ struct operation_enqueue_item {
     uint16_t throttle_count;
     uint8_t status; /* out */
     struct uuid id; /* out, when status is FIBP_OK */
+    uint64_t
+        stored_in; /* private to the pipeline: queue that has its large part already; 0: none */
 };
 
 struct operation_enqueue {
@@ -129,7 +131,11 @@ struct operation_get_stats {
 struct delivery_message {
     struct uuid id;
     struct str queue;
-    struct str record; /* wire bytes of `map headers` `bytes payload` */
+    struct str record; /* wire bytes of `map headers` `bytes payload`, or their beginning */
+    uint64_t rest;     /* bytes of them that follow; 0: none */
+    /* Copies the rest to `to`. False: it is gone, and the message must be left out. */
+    bool (*read_rest)(const struct delivery_message *message, uint8_t *to);
+    void *context; /* of read_rest */
     struct str fairness_key;
     const struct str *throttle_keys;
     uint16_t throttle_count;
@@ -146,19 +152,22 @@ struct subscription;
  * what is constant after the subscription was submitted. */
 struct delivery_encoder {
     void (*begin)(const struct subscription *subscription, struct buf *out);
-    void (*add)(const struct subscription *subscription, struct buf *out,
+    /* False when read_rest failed: `out` is as before. */
+    bool (*add)(const struct subscription *subscription, struct buf *out,
                 const struct delivery_message *message);
     /* `count` messages were added. */
     void (*end)(const struct subscription *subscription, struct buf *out, uint32_t count);
 };
 
-/* Room for deliveries of one connection, shared by all its subscriptions. */
+/* Room for deliveries: of one connection, shared by all its subscriptions, and of all connections
+ * of a worker together. */
 struct delivery_window {
     _Atomic uint64_t queued; /* bytes handed up and not yet written to the socket */
     uint64_t limit;          /* delivery pauses while queued >= limit */
     _Atomic uint32_t
         paused; /* set by the store thread when it skipped a subscription for this; the loop
                  * clears it and submits OPERATION_ROOM when queued fell below limit / 2 */
+    struct delivery_window *worker; /* of the connection's: the worker's; NULL: none */
     struct list waiting; /* private to the store thread, which also makes it when it is all zeros:
                           * its subscriptions that were skipped for want of room */
 };
@@ -202,9 +211,9 @@ struct delivery_lease {
 };
 
 /* DELIVERY upwards. The loop writes frame[0..size) to the socket. After it is written it subtracts
- * `size` from the window and calls operation_free. When not one byte of it went to the socket and
- * the connection is gone, it sets kind to OPERATION_RETURN and submits it: the leases return to the
- * head of their lanes without a new attempt. */
+ * `size` from the window, and from the worker's, and calls operation_free. When not one byte of it
+ * went to the socket and the connection is gone, it sets kind to OPERATION_RETURN and submits it:
+ * the leases return to the head of their lanes without a new attempt. */
 struct operation_delivery {
     struct operation operation;
     struct subscription *subscription; /* valid only while not unsubscribed */

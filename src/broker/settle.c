@@ -2,6 +2,7 @@
  * see broker/write.h */
 #include <errno.h>
 
+#include "broker/apart.h"
 #include "broker/write.h"
 #include "fibp/status.h"
 #include "os/log.h"
@@ -42,10 +43,28 @@ static void log_missing(const struct write *write, const struct lease *lease)
 
 /* --- ack --- */
 
+/* What is apart goes with its message when it is small; otherwise it is marked for removal. */
+static int remove_apart(struct write *write, struct write_entry *entry, const struct lease *lease)
+{
+    struct queue_db *db = write->local->db;
+    uint32_t count = 0;
+    bool done = false;
+    if (!apart_is_large(lease->apart) && write->small_removed < APART_SMALL_BATCH) {
+        write->small_removed += lease->apart;
+        int result = payload_delete(db, write->txn, &lease->id, UINT32_MAX, &count, &done);
+        atomic_fetch_add(&write->queue->chunks_removed, count);
+        return result;
+    }
+    struct record_marker marker = apart_marker(write->broker);
+    entry->leftover = true;
+    return payload_mark(db, write->txn, &lease->id, &marker);
+}
+
 static int ack_stage(struct write *write, struct write_entry *entry)
 {
     uint8_t key[RECORD_MESSAGE_KEY_SIZE];
     entry->lease = NULL;
+    entry->leftover = false;
     struct lease *lease = find_lease(write, entry);
     if (!lease)
         return 0;
@@ -65,11 +84,12 @@ static int ack_stage(struct write *write, struct write_entry *entry)
         log_missing(write, lease);
         result = 0;
     }
-    return result;
+    return result || !lease->apart ? result : remove_apart(write, entry, lease);
 }
 
 static void undo_lease(struct write *write, struct write_entry *entry)
 {
+    entry->leftover = false;
     if (entry->lease)
         write_undo_removal(write, entry->lease);
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "broker/apart.h"
 #include "fibp/status.h"
 #include "os/log.h"
 #include "os/time.h"
@@ -138,6 +139,7 @@ void write_begin(struct write *write, DB_TXN *txn)
     write->next_lane = write->queue->next_lane;
     write->lanes = NULL;
     write->batches = NULL;
+    write->small_removed = 0;
 }
 
 void write_undo(struct write *write)
@@ -257,23 +259,36 @@ static int run_locked(struct broker *broker, struct local_queue *local, struct w
 
 static size_t entry_bytes(const struct write_entry *entry)
 {
-    return entry->kind == WRITE_ENQUEUE ? entry->item.enqueue->record.size : 64;
+    if (entry->kind != WRITE_ENQUEUE)
+        return 64;
+    const struct operation_enqueue_item *item = entry->item.enqueue;
+    return item->stored_in ? APART_PAYLOAD : item->record.size;
 }
 
 /* Records that an entry writes at most: message and lane; message and batch; message twice and
- * batch. */
-static const uint8_t records_of[WRITE_KINDS] = {
-    [WRITE_ENQUEUE] = 2, [WRITE_ACK] = 2, [WRITE_RETRY] = 3};
+ * batch. A message stored apart has a marker or two chunks more. */
+static size_t entry_records(const struct local_queue *local, const struct write_entry *entry)
+{
+    switch ((enum write_kind)entry->kind) {
+    case WRITE_ENQUEUE:
+        return entry->item.enqueue->record.size > APART_PAYLOAD ? 4 : 2;
+    case WRITE_ACK:
+        return atomic_load_explicit(&local->queue->has_apart, memory_order_relaxed) ? 4 : 2;
+    default:
+        return 3;
+    }
+}
 
 /* Where the transaction that starts at `first` ends: at a border between operations when that is
  * not too far, at the limits otherwise. *single: it holds entries of one operation only. */
-static struct write_entry *chunk_end(struct write_entry *first, bool *single)
+static struct write_entry *transaction_end(const struct local_queue *local,
+                                           struct write_entry *first, bool *single)
 {
     struct write_entry *border = NULL, *entry = first;
     size_t records = 0, bytes = 0;
-    while (entry && (entry == first || (records + records_of[entry->kind] <= ENV_MAX_RECORDS &&
+    while (entry && (entry == first || (records + entry_records(local, entry) <= ENV_MAX_RECORDS &&
                                         bytes + entry_bytes(entry) <= BYTES_MAX))) {
-        records += records_of[entry->kind];
+        records += entry_records(local, entry);
         bytes += entry_bytes(entry);
         if (entry->next && entry->next->operation != entry->operation)
             border = entry->next;
@@ -314,13 +329,29 @@ static int run_one_by_one(struct broker *broker, struct local_queue *local,
     return 0;
 }
 
+/* Without the lock: large parts whose message is gone, or never came. */
+static int tidy_up(struct broker *broker, struct local_queue *local, struct write_entry *first,
+                   struct write_entry *end)
+{
+    int status = 0;
+    for (struct write_entry *entry = first; entry != end && status == 0; entry = entry->next) {
+        const struct operation_enqueue_item *item = entry->item.enqueue;
+        if (entry->kind == WRITE_ENQUEUE && item->status != FIBP_OK &&
+            item->stored_in == local->queue->id)
+            status = apart_discard(broker, local, &item->id);
+        else if (entry->kind == WRITE_ACK && entry->leftover)
+            status = apart_discard(broker, local, &entry->item.settle->id);
+    }
+    return status;
+}
+
 static int group_execute(struct broker *broker, struct write_group *group)
 {
     struct write_entry *first = group->first;
     while (first) {
         bool single = false;
         int result = 0;
-        struct write_entry *end = chunk_end(first, &single);
+        struct write_entry *end = transaction_end(group->local, first, &single);
         if (run_locked(broker, group->local, first, end, &result) != 0)
             return -1;
         if (result && single) {
@@ -329,6 +360,8 @@ static int group_execute(struct broker *broker, struct write_group *group)
         } else if (result && run_one_by_one(broker, group->local, first, end) != 0) {
             return -1;
         }
+        if (tidy_up(broker, group->local, first, end) != 0)
+            return -1;
         first = end;
     }
     return 0;

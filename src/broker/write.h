@@ -30,6 +30,7 @@ struct write_entry {
     } item;
     uint8_t kind;        /* enum write_kind */
     bool staged;         /* its records are in the transaction */
+    bool leftover;       /* ack: chunks are to be removed once the message is gone */
     struct lane *lane;   /* enqueue */
     struct lease *lease; /* ack, retry: the one that ends; NULL for a second ack of one frame */
     uint64_t seq;        /* enqueue, retry: the new position */
@@ -47,6 +48,7 @@ struct write {
     uint16_t ordinal;             /* of the operation in hand, counted within the transaction */
     struct lane *lanes;           /* staged: K to be written */
     struct lease_batch *batches;  /* staged: fewer leases, perhaps none left */
+    uint64_t small_removed;       /* bytes of small parts removed (broker/apart) */
 };
 
 /* How one kind of item is written. `stage` puts its records into the transaction (0, or Berkeley

@@ -130,7 +130,8 @@ int framed_consume_ok(struct buf *buf, enum numbering numbering, uint32_t reques
 struct framed_delivery_item {
     struct uuid id;
     struct str queue;
-    struct str record; /* as framed_enqueue_item.record, copied verbatim */
+    struct str record; /* as framed_enqueue_item.record, copied verbatim; or its beginning */
+    uint64_t rest;     /* bytes of it that follow and are the caller's to fill in */
     struct str fairness_key;
     uint32_t weight;
     const struct str *throttle_keys;
@@ -140,8 +141,9 @@ struct framed_delivery_item {
     uint64_t leased_ms;
 };
 
-/* Bytes that the item takes in a Delivery frame. */
+/* Bytes that the item takes in a Delivery frame, and how many of them stand before its `rest`. */
 size_t framed_delivery_item_size(const struct framed_delivery_item *item);
+size_t framed_delivery_item_head(const struct framed_delivery_item *item);
 
 /* The count is not known in advance: pass it to _end. An _add that fails (no memory, a string over
  * 65,535 bytes) returns -1 and leaves the frame without that item. */

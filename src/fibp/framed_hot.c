@@ -217,9 +217,14 @@ int framed_consume_ok(struct buf *buf, enum numbering numbering, uint32_t reques
     return frame_end(buf, start, FRAME_LENGTH_MAX);
 }
 
+size_t framed_delivery_item_head(const struct framed_delivery_item *item)
+{
+    return 2 + UUID_TEXT_SIZE + 2 + item->queue.size + item->record.size;
+}
+
 size_t framed_delivery_item_size(const struct framed_delivery_item *item)
 {
-    size_t size = 2 + UUID_TEXT_SIZE + 2 + item->queue.size + item->record.size;
+    size_t size = framed_delivery_item_head(item) + (size_t)item->rest;
     size += 2 + item->fairness_key.size + 4 + 2;
     for (uint16_t i = 0; i < item->throttle_key_count; i++)
         size += 2 + item->throttle_keys[i].size;
@@ -248,6 +253,7 @@ int framed_delivery_add(struct buf *buf, const struct framed_delivery_item *item
     wire_put_str(buf, str_of(id, sizeof(id)));
     wire_put_str(buf, item->queue);
     buf_append_str(buf, item->record);
+    buf->size += (size_t)item->rest; /* there is room: it was reserved */
     wire_put_str(buf, item->fairness_key);
     buf_append_u32(buf, item->weight);
     wire_put_strs(buf, item->throttle_keys, item->throttle_key_count);

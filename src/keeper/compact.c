@@ -4,11 +4,13 @@
 
 #define STEP_PAGES 8
 #define WORTH_RECORDS 1000 /* removed since the last time */
+#define CHUNK_WORTH 4      /* records: a chunk has pages of its own */
 
 /* Records that went from it for good. */
 static uint64_t removed(const struct queue *queue)
 {
-    return queue->counters.acked + queue->counters.lanes_freed;
+    return queue->counters.acked + queue->counters.lanes_freed +
+           CHUNK_WORTH * atomic_load(&queue->chunks_removed);
 }
 
 /* The next empty queue from which much has gone; NULL when there is none. */

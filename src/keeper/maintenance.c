@@ -19,7 +19,7 @@ int maintenance_init(struct maintenance *maintenance, struct broker *broker,
     maintenance->conf = conf;
     maintenance->reserve = space_reserve(conf->store.reserve, conf->store.checkpoint.bytes);
     maintenance->last_checkpoint_ms = time_monotonic_ms();
-    maintenance->compact_index = ZONE_QUEUES;
+    maintenance->compact_index = maintenance->sweep_index = ZONE_QUEUES;
     list_init(&maintenance->doomed);
     buf_init(&maintenance->compact_position, 0);
     maintenance->compacted = calloc(ZONE_QUEUES, sizeof(*maintenance->compacted));
@@ -118,9 +118,13 @@ static int hurry_idle_lanes(struct maintenance *maintenance)
 
 int maintenance_step(struct maintenance *maintenance, uint64_t now_ms, uint64_t *wait_ms)
 {
-    int counting = count_step(maintenance), purging = 0, compacting = 0;
+    int counting = count_step(maintenance), purging = 0, sweeping = 0, compacting = 0;
     bool second = now_ms >= maintenance->next_second_ms;
     if (counting < 0 || (purging = purge_file_step(maintenance)) < 0)
+        return -1;
+    if (!counting)
+        sweeping = sweep_step(maintenance, now_ms);
+    if (sweeping < 0)
         return -1;
     if (now_ms >= maintenance->next_tick_ms) {
         maintenance->next_tick_ms = now_ms + TICK_MS;
@@ -135,10 +139,10 @@ int maintenance_step(struct maintenance *maintenance, uint64_t now_ms, uint64_t 
             return -1;
     }
     /* Looking for a queue that is worth it means looking at all of them. */
-    if (!counting && (second || maintenance->compact_index < ZONE_QUEUES))
+    if (!counting && !sweeping && (second || maintenance->compact_index < ZONE_QUEUES))
         compacting = compact_step(maintenance);
     if (compacting < 0)
         return -1;
     *wait_ms = maintenance->next_tick_ms > now_ms ? maintenance->next_tick_ms - now_ms : 0;
-    return counting || purging || compacting;
+    return counting || purging || sweeping || compacting;
 }

@@ -1,7 +1,7 @@
 /*
  * maintenance - the keeper's second thread: checkpoints, clean cache pages, disk space, files of
- * deleted queues, counting after a crash, compaction. Each job is a step of bounded length, so that
- * no queue's lock is held long and a stop is heard soon.
+ * deleted queues, counting and sweeping after a crash, compaction. Each job is a step of bounded
+ * length, so that no queue's lock is held long and a stop is heard soon.
  */
 #ifndef FILAD_KEEPER_MAINTENANCE_H
 #define FILAD_KEEPER_MAINTENANCE_H
@@ -24,6 +24,11 @@ struct maintenance {
     struct buf compact_position;
     uint32_t compact_index; /* queue whose compaction is under way; ZONE_QUEUES: none */
     uint64_t compact_id;
+    uint32_t sweep_index; /* where the walk that sweeps is; ZONE_QUEUES: it is over */
+    uint64_t sweep_id;    /* queue being swept; 0: none */
+    struct uuid sweep_position;
+    bool sweep_held; /* somebody is at work in it still */
+    uint64_t next_sweep_ms;
 };
 
 int maintenance_init(struct maintenance *maintenance, struct broker *broker,
@@ -49,6 +54,10 @@ int purge_step(struct maintenance *maintenance) __attribute__((warn_unused_resul
 /* Removes one of them. 1: there may be more; 0: none. */
 int purge_file_step(struct maintenance *maintenance) __attribute__((warn_unused_result));
 void purge_abandon(struct maintenance *maintenance);
+
+/* Removes a step of what crashes left behind. 1: more at once. */
+int sweep_step(struct maintenance *maintenance, uint64_t now_ms)
+    __attribute__((warn_unused_result));
 
 /* Gives free pages of queues that became empty back to the file system. 1: more at once. */
 int compact_step(struct maintenance *maintenance) __attribute__((warn_unused_result));

@@ -17,13 +17,14 @@ static void delivery_framed_begin(const struct subscription *subscription, struc
     (void)framed_delivery_begin(out, subscriber->numbering, subscription->request_id);
 }
 
-static void delivery_framed_add(const struct subscription *subscription, struct buf *out,
+static bool delivery_framed_add(const struct subscription *subscription, struct buf *out,
                                 const struct delivery_message *message)
 {
     struct framed_delivery_item item = {
         .id = message->id,
         .queue = message->queue,
         .record = message->record,
+        .rest = message->rest,
         .fairness_key = message->fairness_key,
         .weight = message->weight,
         .throttle_keys = message->throttle_keys,
@@ -33,9 +34,19 @@ static void delivery_framed_add(const struct subscription *subscription, struct 
         .leased_ms = message->leased_ms,
     };
 
+    size_t before = out->size;
+
     (void)subscription;
-    if (framed_delivery_add(out, &item) < 0)
+    if (framed_delivery_add(out, &item) < 0) {
         out->failed = true;
+        return true;
+    }
+    if (message->rest > 0 &&
+        !message->read_rest(message, out->data + before + framed_delivery_item_head(&item))) {
+        out->size = before;
+        return false;
+    }
+    return true;
 }
 
 static void delivery_framed_end(const struct subscription *subscription, struct buf *out,
@@ -70,6 +81,7 @@ struct delivery_piece {
 static void delivery_leave(struct session *session, const struct operation_delivery *delivery)
 {
     atomic_fetch_sub(&session->window.queued, delivery->size);
+    atomic_fetch_sub(&session->sessions->window.queued, delivery->size);
     session_touch(session);
 }
 

@@ -355,6 +355,7 @@ static void session_setup(struct session *session, struct sessions *sessions,
     session->timer.expired = session_expired;
     session->account.parent = &sessions->account;
     session->window.limit = sessions->conf->fibp.delivery_window;
+    session->window.worker = &sessions->window;
     list_init(&session->window.waiting);
     session->opened_ms = session->last_traffic_ms = loop_now_ms(sessions->loop);
     list_init(&session->list);

@@ -1,5 +1,6 @@
 #include "worker/sessions.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "os/time.h"
@@ -118,6 +119,24 @@ void sessions_stop_waiting(struct sessions *sessions, struct session *session)
     list_append(&sessions->resuming, &session->hold);
 }
 
+/* Lets deliveries go on that paused for want of room in the worker, when half of it is free.
+ * Without memory the next turn tries again. */
+static void sessions_relieve_deliveries(struct sessions *sessions)
+{
+    struct delivery_window *window = &sessions->window;
+    struct operation_room *room;
+
+    if (!atomic_load(&window->paused) || atomic_load(&window->queued) >= window->limit / 2)
+        return;
+    room = calloc(1, sizeof(*room));
+    if (!room)
+        return;
+    atomic_store(&window->paused, 0);
+    room->operation.kind = OPERATION_ROOM;
+    room->window = window;
+    sessions_submit(sessions, &room->operation);
+}
+
 /* ---- the tick ---- */
 
 void sessions_submit(struct sessions *sessions, struct operation *operation)
@@ -190,6 +209,7 @@ static void sessions_turn(struct loop_hook *hook)
         sessions_resume(sessions);
         sessions_submit_chain(sessions);
         sessions_flush(sessions);
+        sessions_relieve_deliveries(sessions);
     } while (sessions_busy(sessions));
     sessions_bury(sessions);
 }
@@ -205,6 +225,12 @@ static void sessions_dispatch(struct operation *operation)
         break;
     case OPERATION_RETURN:
         operation_free(operation);
+        break;
+    case OPERATION_ROOM:
+        if (operation->owner)
+            request_back(operation);
+        else /* the worker's own */
+            operation_free(operation);
         break;
     default:
         request_back(operation);
@@ -245,6 +271,7 @@ void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline
         .turn = {.run = sessions_turn},
         .large_max = 2 * claim > SESSIONS_LARGE_MAX ? 2 * claim : SESSIONS_LARGE_MAX,
         .large_claim = claim,
+        .window = {.limit = SESSIONS_DELIVERIES_MAX},
     };
     time_entropy(seed);
     uuid_generator_init(&sessions->ids, seed);

@@ -33,6 +33,10 @@
  * configuration allows so large ones that two would not fit. */
 #define SESSIONS_LARGE_MAX (256u << 20)
 
+/* Deliveries of all connections that are not written yet: delivery to any of them pauses at it, and
+ * goes beyond it by one message at most. */
+#define SESSIONS_DELIVERIES_MAX (256u << 20)
+
 struct session;
 
 struct sessions {
@@ -58,10 +62,11 @@ struct sessions {
     struct operation *first, *last; /* to be submitted, through operation->next */
     uint64_t outstanding;           /* requests submitted and not back */
     struct chunk_account account;
-    uint64_t large;           /* bytes reserved by sessions for requests that arrive */
-    uint64_t large_max;       /* what they may be */
-    uint64_t large_claim;     /* of those, what one session may count on */
-    struct session *favoured; /* the one that does at present; or NULL */
+    uint64_t large;                /* bytes reserved by sessions for requests that arrive */
+    uint64_t large_max;            /* what they may be */
+    uint64_t large_claim;          /* of those, what one session may count on */
+    struct session *favoured;      /* the one that does at present; or NULL */
+    struct delivery_window window; /* of all connections */
     bool full;
     bool draining; /* new sessions end at once */
 };

@@ -195,7 +195,7 @@ static int work(struct pipeline *pipeline, struct operation *first, bool *more)
         fail(pipeline);
     leave(pipeline);
     confirm(pipeline, wrote, count);
-    *more = delivered > 0;
+    *more = delivered > 0 || rest;
     return status == 0 && delivered >= 0 ? 0 : -1;
 }
 

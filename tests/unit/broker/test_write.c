@@ -101,9 +101,10 @@ static void a_full_disk_fails_what_needs_it_and_nothing_else(void **state)
     refused_size = 1u << 20;
     os_calls.write = refuse_large;
     os_calls.pwrite = refuse_large_at;
-    assert_int_equal(broker_execute(fixture->broker, &small->operation, &rest), 0);
+    rest = &small->operation;
+    while (rest)
+        assert_int_equal(broker_execute(fixture->broker, rest, &rest), 0);
     os_calls_reset();
-    assert_null(rest);
     assert_int_equal(small->items[0].status, FIBP_OK);
     assert_int_equal(large->items[0].status, FIBP_STORAGE_ERROR);
     assert_int_equal(last->items[0].status, FIBP_OK);
