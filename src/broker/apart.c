@@ -78,7 +78,7 @@ static bool is_mine(const struct broker *broker, const struct record_marker *mar
 static bool again(struct broker *broker, int result, unsigned *tries)
 {
     return (env_is_conflict(result) || broker_make_room(broker, result)) &&
-           ++*tries < PAYLOAD_CONFLICTS_MAX;
+           ++*tries < CHUNKS_CONFLICTS_MAX;
 }
 
 /* Ends the transaction of a step. */
@@ -109,12 +109,12 @@ static int discard_step(struct broker *broker, struct local_queue *local, const 
     int result = env_begin(broker->env, &txn);
     if (result)
         return result;
-    result = payload_marker(local->db, txn, id, &marker);
+    result = chunks_marker(local->db, txn, id, &marker);
     if (!result && is_mine(broker, &marker)) {
         mine = true;
-        result = payload_delete(local->db, txn, id, PAYLOAD_STEP_CHUNKS, &count, done);
+        result = chunks_delete(local->db, txn, id, CHUNKS_STEP_COUNT, &count, done);
         if (!result && *done)
-            result = payload_unmark(local->db, txn, id);
+            result = chunks_unmark(local->db, txn, id);
     }
     result = end_step(txn, result == DB_NOTFOUND ? 0 : result);
     if (result || !mine)
@@ -157,9 +157,9 @@ static int store_step(struct broker *broker, struct local_queue *local,
     if (result)
         return result;
     if (next == 0)
-        result = payload_mark(local->db, txn, &item->id, &marker);
+        result = chunks_mark(local->db, txn, &item->id, &marker);
     if (!result)
-        result = payload_put(local->db, txn, &item->id, data, &next, PAYLOAD_STEP_CHUNKS);
+        result = chunks_put(local->db, txn, &item->id, data, &next, CHUNKS_STEP_COUNT);
     result = end_step(txn, result);
     if (!result)
         *chunk = next;
@@ -212,13 +212,13 @@ static int store_item(struct broker *broker, struct operation_enqueue_item *item
     }
     if (*chunk == 0)
         item->id = uuid_next(&broker->ids, time_wall_ns());
-    uint32_t count = payload_chunks(split.apart.size);
+    uint32_t count = chunks_for(split.apart.size);
     while (*chunk<count && * budget> 0 && (!result || again(broker, result, &tries))) {
         result = store_step(broker, local, item, split.apart, chunk);
         if (result)
             continue;
         tries = 0;
-        *budget = *budget > PAYLOAD_STEP ? *budget - PAYLOAD_STEP : 0;
+        *budget = *budget > CHUNKS_STEP ? *budget - CHUNKS_STEP : 0;
     }
     if (broker_is_fatal(result))
         return broker_fail(broker, result, "write a large message");
@@ -270,8 +270,8 @@ int apart_store(struct broker *broker, struct operation *first, struct operation
 /* Chunks on their way between two databases: read without, written with a transaction, since one
  * that is open must not wait for what its own thread reads beside it. */
 struct parcel {
-    uint8_t *data; /* PAYLOAD_STEP + RECORD_CHUNK_MAX bytes of scratch memory */
-    uint32_t sizes[PAYLOAD_STEP_CHUNKS];
+    uint8_t *data; /* CHUNKS_STEP + RECORD_CHUNK_MAX bytes of scratch memory */
+    uint32_t sizes[CHUNKS_STEP_COUNT];
     uint32_t first, count;
     size_t size;
 };
@@ -282,7 +282,7 @@ static int fill_parcel(struct broker *broker, struct local_queue *from, struct p
     int result = 0;
     parcel->count = 0;
     parcel->size = 0;
-    while (!result && parcel->count < PAYLOAD_STEP_CHUNKS && parcel->size < PAYLOAD_STEP &&
+    while (!result && parcel->count < CHUNKS_STEP_COUNT && parcel->size < CHUNKS_STEP &&
            parcel->first + parcel->count < message->chunks) {
         uint8_t key[RECORD_CHUNK_KEY_SIZE];
         struct buf *value = &broker->value;
@@ -290,7 +290,7 @@ static int fill_parcel(struct broker *broker, struct local_queue *from, struct p
         record_chunk_key(key, &message->id, parcel->first + parcel->count);
         do {
             result = queue_db_get(from->db, NULL, str_of(key, sizeof(key)), value);
-        } while (env_is_conflict(result) && ++tries < PAYLOAD_CONFLICTS_MAX);
+        } while (env_is_conflict(result) && ++tries < CHUNKS_CONFLICTS_MAX);
         if (!result && value->size > RECORD_CHUNK_MAX)
             result = DB_NOTFOUND;
         if (result)
@@ -308,16 +308,16 @@ static int claim(struct broker *broker, struct local_queue *to, DB_TXN *txn, con
 {
     struct record_marker found, mine = apart_marker(broker);
     bool exists = false;
-    int result = payload_marker(to->db, txn, id, &found);
+    int result = chunks_marker(to->db, txn, id, &found);
     if (!result && !is_mine(broker, &found) && scheduler_marker_holds(broker->scheduler, &found)) {
         *outcome = APART_BUSY;
         return 0;
     }
     if (result == DB_NOTFOUND)
-        result = payload_exists(to->db, txn, id, &exists);
+        result = chunks_exists(to->db, txn, id, &exists);
     if (!result && exists) /* without a marker: the message itself is there already */
         *outcome = APART_GONE;
-    return result || exists ? result : payload_mark(to->db, txn, id, &mine);
+    return result || exists ? result : chunks_mark(to->db, txn, id, &mine);
 }
 
 static int put_parcel(struct broker *broker, struct local_queue *to, const struct uuid *id,
@@ -369,7 +369,7 @@ static int copy_all(struct broker *broker, struct local_queue *from, struct loca
 int apart_copy(struct broker *broker, struct local_queue *from, struct local_queue *to,
                const struct record_message *message, enum apart_copied *outcome, int *result)
 {
-    struct parcel parcel = {.data = malloc(PAYLOAD_STEP + RECORD_CHUNK_MAX)};
+    struct parcel parcel = {.data = malloc(CHUNKS_STEP + RECORD_CHUNK_MAX)};
     *outcome = APART_FAILED;
     *result = parcel.data ? copy_all(broker, from, to, message, &parcel, outcome) : ENOMEM;
     free(parcel.data);
@@ -404,13 +404,13 @@ static int sweep_step(struct broker *broker, struct local_queue *local, const st
     if (result)
         return result;
     *done = true;
-    result = payload_marker(local->db, txn, id, &marker);
+    result = chunks_marker(local->db, txn, id, &marker);
     if (!result && scheduler_marker_holds(broker->scheduler, &marker)) {
         *held = true;
     } else if (!result) {
-        result = payload_delete(local->db, txn, id, PAYLOAD_STEP_CHUNKS, &count, done);
+        result = chunks_delete(local->db, txn, id, CHUNKS_STEP_COUNT, &count, done);
         if (!result && *done)
-            result = payload_unmark(local->db, txn, id);
+            result = chunks_unmark(local->db, txn, id);
     }
     result = end_step(txn, result == DB_NOTFOUND ? 0 : result);
     if (!result)
@@ -423,7 +423,7 @@ int apart_sweep(struct broker *broker, struct local_queue *local, struct uuid *p
 {
     bool done = false;
     *more = false;
-    int result = payload_next_marker(local->db, position);
+    int result = chunks_next_marker(local->db, position);
     if (!result)
         result = sweep_step(broker, local, position, &done, held);
     if (result == DB_NOTFOUND)

@@ -1,5 +1,5 @@
 /*
- * apart - messages of which a part is stored apart (store/record.h, store/payload.h): a payload
+ * apart - messages of which a part is stored apart (store/record.h, store/chunks.h): a payload
  * above APART_PAYLOAD bytes, or headers above it.
  *
  * A small part is written and removed in the transaction of its message. A large one is written
@@ -11,7 +11,7 @@
 #define FILAD_BROKER_APART_H
 
 #include "broker/broker.h"
-#include "store/payload.h"
+#include "store/chunks.h"
 
 #define APART_PAYLOAD 4096u    /* bytes of payload, or of headers, that stay with their message */
 #define APART_SMALL 65536u     /* bytes apart up to which a part is small */

@@ -527,7 +527,6 @@ static void publish_message(struct pull *pull, struct pull_message *message, uin
     lease->id = message->message.id;
     lease->seq = message->seq;
     lease->lane = message->lane->lane;
-    lease->attempt = message->message.attempt;
     lease->apart =
         message->message.apart < UINT32_MAX ? (uint32_t)message->message.apart : UINT32_MAX;
     lease->batch = batch;
@@ -669,8 +668,8 @@ struct apart_reading {
 static bool read_apart(const struct delivery_message *message, uint8_t *to)
 {
     struct apart_reading *reading = message->context;
-    reading->result = payload_read(reading->pull->local->db, &reading->message->id,
-                                   reading->message->chunks, to, (size_t)message->rest);
+    reading->result = chunks_read(reading->pull->local->db, &reading->message->id,
+                                  reading->message->chunks, to, (size_t)message->rest);
     return reading->result == 0;
 }
 

@@ -39,7 +39,7 @@ static int put_message(struct write *write, const struct write_entry *entry,
                                      .weight = item->weight,
                                      .enqueued_ms = write->now_ns / 1000000,
                                      .apart = split->apart.size,
-                                     .chunks = payload_chunks(split->apart.size)};
+                                     .chunks = chunks_for(split->apart.size)};
     struct buf *value = &write->broker->value;
     uint32_t chunk = 0;
     size_t header_size = record_message_header(header, &message);
@@ -53,8 +53,8 @@ static int put_message(struct write *write, const struct write_entry *entry,
     if (result || !split->apart.size)
         return result;
     if (apart_is_large(split->apart.size))
-        return payload_unmark(db, write->txn, &item->id);
-    return payload_put(db, write->txn, &item->id, split->apart, &chunk, message.chunks);
+        return chunks_unmark(db, write->txn, &item->id);
+    return chunks_put(db, write->txn, &item->id, split->apart, &chunk, message.chunks);
 }
 
 static int stage(struct write *write, struct write_entry *entry)

@@ -198,9 +198,9 @@ static int exchange_markers(struct move *move, const struct record_message *mess
     if (!find_copy(move, &message->id))
         return EINVAL;
     struct record_marker marker = apart_marker(move->broker);
-    int result = payload_unmark(move->to.local->db, move->from.txn, &message->id);
+    int result = chunks_unmark(move->to.local->db, move->from.txn, &message->id);
     return result ? result
-                  : payload_mark(move->from.local->db, move->from.txn, &message->id, &marker);
+                  : chunks_mark(move->from.local->db, move->from.txn, &message->id, &marker);
 }
 
 /* Writes one to its new place and takes it from the old one. `attempt_add` 1, or 0 to set it to 0.

@@ -51,13 +51,13 @@ static int remove_apart(struct write *write, struct write_entry *entry, const st
     bool done = false;
     if (!apart_is_large(lease->apart) && write->small_removed < APART_SMALL_BATCH) {
         write->small_removed += lease->apart;
-        int result = payload_delete(db, write->txn, &lease->id, UINT32_MAX, &count, &done);
+        int result = chunks_delete(db, write->txn, &lease->id, UINT32_MAX, &count, &done);
         atomic_fetch_add(&write->queue->chunks_removed, count);
         return result;
     }
     struct record_marker marker = apart_marker(write->broker);
     entry->leftover = true;
-    return payload_mark(db, write->txn, &lease->id, &marker);
+    return chunks_mark(db, write->txn, &lease->id, &marker);
 }
 
 static int ack_stage(struct write *write, struct write_entry *entry)

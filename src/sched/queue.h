@@ -103,14 +103,13 @@ struct lease {
     struct lane *lane;
     struct lease_batch *batch; /* NULL only when it was rebuilt from nothing */
     struct consumer *consumer; /* NULL when not known */
-    uint32_t attempt;
-    uint32_t apart;     /* bytes of it that are stored apart, at most UINT32_MAX */
-    uint8_t state;      /* enum lease_state */
-    uint8_t staged;     /* private to a running transaction: it will be removed */
+    uint32_t apart;            /* bytes of it that are stored apart, at most UINT32_MAX */
+    uint8_t state;             /* enum lease_state */
+    uint8_t staged;            /* private to a running transaction: it will be removed */
     uint16_t staged_by; /* private to a running transaction: the operation that will remove it */
 };
 
-_Static_assert(sizeof(struct lease) <= 104, "a lease is meant to stay small");
+_Static_assert(sizeof(struct lease) <= 96, "a lease is meant to stay small");
 
 struct queue_counters {
     uint64_t enqueued, delivered, acked, nacked, expired, returned;

@@ -5,7 +5,7 @@
 
 #include "os/log.h"
 #include "os/time.h"
-#include "store/payload.h"
+#include "store/chunks.h"
 #include "store/quarantine.h"
 
 #define READ_BYTES (256u << 10)
@@ -144,7 +144,6 @@ static int add_lease(struct rebuild *rebuild, struct lease_batch *batch, uint64_
     lease->id = message.id;
     lease->seq = seq;
     lease->lane = lane;
-    lease->attempt = message.attempt;
     lease->apart = message.apart < UINT32_MAX ? (uint32_t)message.apart : UINT32_MAX;
     lease->batch = batch;
     batch->remaining++;
@@ -215,7 +214,7 @@ static int remove_dead_batches(struct rebuild *rebuild, struct err *err)
 static int find_markers(struct rebuild *rebuild, struct err *err)
 {
     struct uuid id = {{0}};
-    int result = payload_next_marker(rebuild->db, &id);
+    int result = chunks_next_marker(rebuild->db, &id);
     if (!result)
         scheduler_want_sweep(rebuild->scheduler, rebuild->queue);
     return result && result != DB_NOTFOUND ? store_error(rebuild, result, err) : 0;

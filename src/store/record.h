@@ -13,7 +13,7 @@
  * A message whose payload is large has only its beginning in R; the rest is in P, written before
  * and removed after the transaction of R. While there are chunks of a message that no R refers to
  * there is a marker for it, and who changes such chunks has read the marker in the same transaction
- * (store/payload). So the markers name what a crash leaves behind.
+ * (store/chunks). So the markers name what a crash leaves behind.
  *
  * Numbers: lane and seq are epoch(24 bits).counter(40 bits); the epoch is the catalog's.
  *

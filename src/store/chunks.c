@@ -1,4 +1,4 @@
-#include "store/payload.h"
+#include "store/chunks.h"
 
 #include <errno.h>
 
@@ -15,17 +15,17 @@ static bool is_chunk_of(const uint8_t *key, size_t size, const struct uuid *id)
            memcmp(key + 1, id->bytes, UUID_SIZE) == 0;
 }
 
-int payload_put(struct queue_db *queue, DB_TXN *txn, const struct uuid *id, struct str data,
-                uint32_t *chunk, uint32_t limit)
+int chunks_put(struct queue_db *queue, DB_TXN *txn, const struct uuid *id, struct str data,
+               uint32_t *chunk, uint32_t limit)
 {
-    uint32_t count = payload_chunks(data.size);
+    uint32_t count = chunks_for(data.size);
     int result = 0;
     for (; *chunk < count && limit > 0 && !result; limit--) {
         uint8_t key[RECORD_CHUNK_KEY_SIZE];
-        size_t at = (size_t)*chunk * PAYLOAD_CHUNK, left = data.size - at;
+        size_t at = (size_t)*chunk * CHUNKS_SIZE, left = data.size - at;
         record_chunk_key(key, id, *chunk);
         result = queue_db_put(queue, txn, str_of(key, sizeof(key)),
-                              str_of(data.data + at, left < PAYLOAD_CHUNK ? left : PAYLOAD_CHUNK));
+                              str_of(data.data + at, left < CHUNKS_SIZE ? left : CHUNKS_SIZE));
         *chunk += !result;
     }
     return result;
@@ -75,15 +75,15 @@ static int read_chunks(struct queue_db *queue, struct reading *reading, uint32_t
     return result;
 }
 
-int payload_read(struct queue_db *queue, const struct uuid *id, uint32_t count, uint8_t *to,
-                 size_t size)
+int chunks_read(struct queue_db *queue, const struct uuid *id, uint32_t count, uint8_t *to,
+                size_t size)
 {
     struct reading reading = {.id = id, .to = to, .left = size};
     unsigned tries = 0;
     int result;
     do {
         result = read_chunks(queue, &reading, count);
-    } while (env_is_conflict(result) && ++tries < PAYLOAD_CONFLICTS_MAX);
+    } while (env_is_conflict(result) && ++tries < CHUNKS_CONFLICTS_MAX);
     return !result && reading.left ? DB_NOTFOUND : result;
 }
 
@@ -99,7 +99,7 @@ static int next_chunk(DBC *cursor, const struct uuid *id, u_int32_t how, bool *f
     return result == DB_NOTFOUND ? 0 : result;
 }
 
-int payload_exists(struct queue_db *queue, DB_TXN *txn, const struct uuid *id, bool *found)
+int chunks_exists(struct queue_db *queue, DB_TXN *txn, const struct uuid *id, bool *found)
 {
     DBC *cursor = NULL;
     int result = queue->db->cursor(queue->db, txn, &cursor, 0);
@@ -110,8 +110,8 @@ int payload_exists(struct queue_db *queue, DB_TXN *txn, const struct uuid *id, b
     return result;
 }
 
-int payload_delete(struct queue_db *queue, DB_TXN *txn, const struct uuid *id, uint32_t limit,
-                   uint32_t *count, bool *done)
+int chunks_delete(struct queue_db *queue, DB_TXN *txn, const struct uuid *id, uint32_t limit,
+                  uint32_t *count, bool *done)
 {
     DBC *cursor = NULL;
     bool found = true;
@@ -131,8 +131,8 @@ int payload_delete(struct queue_db *queue, DB_TXN *txn, const struct uuid *id, u
 
 /* --- markers --- */
 
-int payload_mark(struct queue_db *queue, DB_TXN *txn, const struct uuid *id,
-                 const struct record_marker *marker)
+int chunks_mark(struct queue_db *queue, DB_TXN *txn, const struct uuid *id,
+                const struct record_marker *marker)
 {
     uint8_t key[RECORD_MARKER_KEY_SIZE], value[RECORD_MARKER_SIZE];
     record_marker_key(key, id);
@@ -140,7 +140,7 @@ int payload_mark(struct queue_db *queue, DB_TXN *txn, const struct uuid *id,
     return queue_db_put(queue, txn, str_of(key, sizeof(key)), str_of(value, sizeof(value)));
 }
 
-int payload_unmark(struct queue_db *queue, DB_TXN *txn, const struct uuid *id)
+int chunks_unmark(struct queue_db *queue, DB_TXN *txn, const struct uuid *id)
 {
     uint8_t key[RECORD_MARKER_KEY_SIZE];
     record_marker_key(key, id);
@@ -148,8 +148,8 @@ int payload_unmark(struct queue_db *queue, DB_TXN *txn, const struct uuid *id)
     return result == DB_NOTFOUND ? 0 : result;
 }
 
-int payload_marker(struct queue_db *queue, DB_TXN *txn, const struct uuid *id,
-                   struct record_marker *marker)
+int chunks_marker(struct queue_db *queue, DB_TXN *txn, const struct uuid *id,
+                  struct record_marker *marker)
 {
     uint8_t key[RECORD_MARKER_KEY_SIZE], value[RECORD_MARKER_SIZE];
     DBT value_dbt = {.data = value, .ulen = sizeof(value), .flags = DB_DBT_USERMEM};
@@ -164,7 +164,7 @@ int payload_marker(struct queue_db *queue, DB_TXN *txn, const struct uuid *id,
     return 0;
 }
 
-int payload_next_marker(struct queue_db *queue, struct uuid *id)
+int chunks_next_marker(struct queue_db *queue, struct uuid *id)
 {
     uint8_t key[RECORD_KEY_MAX];
     DBC *cursor = NULL;
