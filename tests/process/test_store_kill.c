@@ -1,14 +1,16 @@
 /*
- * Three processes work on one store without any socket: they enqueue, lease, ack and nack, and all
- * of them are killed at a random moment, again and again. After each recovery the store holds what
- * was flushed before it was called confirmed, and nothing whose ack was.
+ * Three processes work on one store without any socket: they enqueue, lease, ack and nack messages
+ * small and large, and all of them are killed at a random moment, again and again. After each
+ * recovery the store holds what was flushed before it was called confirmed, whole, and nothing
+ * whose ack was; and when the keeper has swept it, nothing else.
  */
-#include "unit/broker/fixture.h"
+#include "unit/broker/large.h"
 
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include "keeper/maintenance.h"
 #include "os/time.h"
 
 #define PROCESSES 3
@@ -27,11 +29,12 @@ struct journal {
 /* Closing an environment may hang on what the killed held: it stays open to the end, and here is
  * where the leak checker finds it. */
 static struct fixture kept[ROUNDS] __attribute__((used));
+static unsigned orphans; /* chunks without a message, after all kills */
 
 struct actor {
     struct fixture *fixture;
     struct journal *journal;
-    struct subscription subscription;
+    struct subscription subscriptions[2];
     unsigned seed;
 };
 
@@ -46,7 +49,8 @@ static void open_actor(struct actor *actor, unsigned slot)
     if (!fixture->env)
         _exit(2);
     fixture_open_broker(fixture, slot);
-    fixture_subscribe(fixture, "q", &actor->subscription);
+    fixture_subscribe(fixture, "q", &actor->subscriptions[0]);
+    large_subscribe(fixture, "large", &actor->subscriptions[1]);
 }
 
 static void enqueue_some(struct actor *actor)
@@ -65,6 +69,21 @@ static void enqueue_some(struct actor *actor)
         atomic_fetch_or(&actor->journal->seen[i], CONFIRMED);
 }
 
+/* One of up to 3 MiB, in slices and steps. */
+static void enqueue_large(struct actor *actor)
+{
+    uint32_t number = atomic_fetch_add(&actor->journal->next, 1);
+    if (number >= NUMBERS)
+        _exit(3);
+    atomic_fetch_or(&actor->journal->seen[number], SENT);
+    if (large_enqueue(actor->fixture, "large", number,
+                      4 + (size_t)rand_r(&actor->seed) % (3u << 20)) != FIBP_OK)
+        _exit(7);
+    if (env_flush(actor->fixture->env) != 0)
+        _exit(4);
+    atomic_fetch_or(&actor->journal->seen[number], CONFIRMED);
+}
+
 static void settle_some(struct actor *actor)
 {
     struct delivered got[256];
@@ -73,12 +92,13 @@ static void settle_some(struct actor *actor)
         _exit(6);
     unsigned count = fixture_delivered(actor->fixture, got, 256);
     for (unsigned i = 0; i < count; i++) {
+        const char *queue = got[i].key == 'k' ? "large" : "q";
         if (rand_r(&actor->seed) % 4 == 0) {
-            (void)fixture_settle(actor->fixture, OPERATION_NACK, "q", &got[i].id);
+            (void)fixture_settle(actor->fixture, OPERATION_NACK, queue, &got[i].id);
             continue;
         }
         atomic_fetch_or(&actor->journal->seen[got[i].payload], ACKING);
-        if (fixture_settle(actor->fixture, OPERATION_ACK, "q", &got[i].id) != FIBP_OK)
+        if (fixture_settle(actor->fixture, OPERATION_ACK, queue, &got[i].id) != FIBP_OK)
             _exit(5);
         acked[i] = true;
     }
@@ -96,6 +116,8 @@ static void run_actor(struct fixture *fixture, struct journal *journal, unsigned
     open_actor(&actor, number + 1);
     for (;;) {
         enqueue_some(&actor);
+        if (rand_r(&actor.seed) % 4 == 0)
+            enqueue_large(&actor);
         settle_some(&actor);
     }
 }
@@ -121,10 +143,28 @@ static void kill_all(struct fixture *fixture, pid_t *children)
     }
 }
 
+/* What the killed had begun is marked, and gone when it was swept. */
+static void check_leftovers(struct fixture *fixture)
+{
+    static const struct conf no_conf;
+    struct maintenance maintenance;
+    struct err err = {0};
+    struct large_stored stored = large_look(fixture, "large");
+    assert_true(stored.markers <= PROCESSES && (stored.markers || !stored.orphans));
+    orphans += stored.orphans;
+    assert_int_equal(maintenance_init(&maintenance, fixture->broker, &no_conf, &err), 0);
+    while (sweep_step(&maintenance, time_monotonic_ms()) > 0)
+        continue;
+    maintenance_free(&maintenance);
+    stored = large_look(fixture, "large");
+    assert_int_equal(stored.orphans, 0);
+    assert_int_equal(stored.markers, 0);
+}
+
 /* Takes out everything the store holds and compares it with the journal. */
 static void check_store(struct fixture *fixture, const struct journal *journal)
 {
-    struct subscription subscription;
+    struct subscription subscription, large;
     static struct delivered got[EMITTED_MAX * 32];
     static uint8_t found[NUMBERS];
     uint32_t end = atomic_load(&journal->next);
@@ -133,6 +173,7 @@ static void check_store(struct fixture *fixture, const struct journal *journal)
     fixture->window.limit = UINT64_MAX;
     fixture_expire(fixture, time_monotonic_ms() + 2 * LEASE_MS);
     fixture_subscribe(fixture, "q", &subscription);
+    large_subscribe(fixture, "large", &large);
     fixture_deliver(fixture);
     unsigned count = fixture_delivered(fixture, got, EMITTED_MAX * 32);
     for (unsigned i = 0; i < count; i++) {
@@ -148,8 +189,11 @@ static void check_store(struct fixture *fixture, const struct journal *journal)
         if (!(seen & SENT) && found[i])
             fail_msg("message %u was never sent", i);
     }
-    assert_int_equal(fixture_stats(fixture, "q").depth, count);
+    assert_int_equal(fixture_stats(fixture, "q").depth + fixture_stats(fixture, "large").depth,
+                     count);
     fixture_unsubscribe(fixture, &subscription);
+    fixture_unsubscribe(fixture, &large);
+    check_leftovers(fixture);
 }
 
 static void what_was_flushed_survives_every_kill(void **state)
@@ -160,6 +204,7 @@ static void what_was_flushed_survives_every_kill(void **state)
         mmap(NULL, sizeof(*journal), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(journal != MAP_FAILED);
     fixture_create(fixture, "q");
+    fixture_create(fixture, "large");
     assert_int_equal(env_flush(fixture->env), 0);
     for (unsigned round = 0; round < ROUNDS; round++) {
         pid_t children[PROCESSES];
@@ -179,8 +224,8 @@ static void what_was_flushed_survives_every_kill(void **state)
         fixture_close(fixture);
         fixture_open(fixture);
     }
-    fprintf(stderr, "%u messages, %u times three processes killed\n", atomic_load(&journal->next),
-            ROUNDS);
+    fprintf(stderr, "%u messages, %u times three processes killed, %u chunks swept\n",
+            atomic_load(&journal->next), ROUNDS, orphans);
     munmap(journal, sizeof(*journal));
 }
 
