@@ -4,7 +4,7 @@
 
 #define STEP_PAGES 8
 #define WORTH_RECORDS 1000 /* removed since the last time */
-#define CHUNK_WORTH 4      /* records: a chunk has pages of its own */
+#define CHUNK_WORTH 16     /* records: a chunk has pages of its own */
 
 /* Records that went from it for good. */
 static uint64_t removed(const struct queue *queue)
@@ -13,7 +13,22 @@ static uint64_t removed(const struct queue *queue)
            CHUNK_WORTH * atomic_load(&queue->chunks_removed);
 }
 
-/* The next empty queue from which much has gone; NULL when there is none. */
+/* True when much has gone from an empty queue, and nothing since the last look: one that is filled
+ * and drained all the time has use for its pages, and the chunks of its last message may be under
+ * removal still. */
+static bool is_worth_it(struct maintenance *maintenance, const struct queue *queue)
+{
+    struct compaction *state = &maintenance->compactions[queue->index];
+    uint64_t gone = removed(queue);
+    bool quiet = gone == state->seen;
+    state->seen = gone;
+    if (gone < state->done)
+        state->done = 0; /* another queue has this place now */
+    return quiet && queue->ready == 0 && queue->leased == 0 && queue->scan.done &&
+           gone - state->done >= WORTH_RECORDS;
+}
+
+/* The next such queue; NULL when there is none. */
 static struct queue *find_queue(struct maintenance *maintenance)
 {
     struct scheduler *scheduler = maintenance->broker->scheduler;
@@ -21,10 +36,7 @@ static struct queue *find_queue(struct maintenance *maintenance)
         struct queue *queue = atomic_load_explicit(&scheduler->queues[i], memory_order_relaxed);
         if (!queue || atomic_load(&queue->dead))
             continue;
-        if (removed(queue) < maintenance->compacted[i])
-            maintenance->compacted[i] = 0; /* another queue has this place now */
-        if (queue->ready == 0 && queue->leased == 0 && queue->scan.done &&
-            removed(queue) - maintenance->compacted[i] >= WORTH_RECORDS)
+        if (is_worth_it(maintenance, queue))
             return queue;
     }
     return NULL;
@@ -76,7 +88,7 @@ int compact_step(struct maintenance *maintenance)
     if (broker_lock(broker, &queue->lock) != 0)
         return -1;
     int status = compact_locked(maintenance, local, &more);
-    maintenance->compacted[queue->index] = removed(queue);
+    maintenance->compactions[queue->index].done = removed(queue);
     lock_release(&queue->lock);
     if (status != 0)
         return -1;

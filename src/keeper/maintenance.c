@@ -22,8 +22,8 @@ int maintenance_init(struct maintenance *maintenance, struct broker *broker,
     maintenance->compact_index = maintenance->sweep_index = ZONE_QUEUES;
     list_init(&maintenance->doomed);
     buf_init(&maintenance->compact_position, 0);
-    maintenance->compacted = calloc(ZONE_QUEUES, sizeof(*maintenance->compacted));
-    return maintenance->compacted ? 0 : err_set_errno(err, ENOMEM, "start maintenance");
+    maintenance->compactions = calloc(ZONE_QUEUES, sizeof(*maintenance->compactions));
+    return maintenance->compactions ? 0 : err_set_errno(err, ENOMEM, "start maintenance");
 }
 
 void maintenance_free(struct maintenance *maintenance)
@@ -31,7 +31,7 @@ void maintenance_free(struct maintenance *maintenance)
     count_abandon(maintenance);
     purge_abandon(maintenance);
     buf_free(&maintenance->compact_position);
-    free(maintenance->compacted);
+    free(maintenance->compactions);
 }
 
 static void watch_space(struct maintenance *maintenance)

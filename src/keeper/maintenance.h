@@ -9,6 +9,12 @@
 #include "broker/broker.h"
 #include "conf/conf.h"
 
+/* What had gone from a queue, in messages. */
+struct compaction {
+    uint64_t done; /* at its last compaction */
+    uint64_t seen; /* at the last look */
+};
+
 struct maintenance {
     struct broker *broker; /* of this thread */
     const struct conf *conf;
@@ -17,10 +23,10 @@ struct maintenance {
     bool disk_full;          /* the last checkpoint found no room */
     uint64_t next_second_ms; /* monotonic: when the once-a-second jobs are due */
     uint64_t last_checkpoint_ms;
-    struct list doomed;        /* ids whose file is to be removed */
-    uint32_t next_queue;       /* table index at which the walks over all queues go on */
-    struct counting *counting; /* the queue being counted, NULL when none is */
-    uint64_t *compacted;       /* per table index: records that had gone at the last compaction */
+    struct list doomed;             /* ids whose file is to be removed */
+    uint32_t next_queue;            /* table index at which the walks over all queues go on */
+    struct counting *counting;      /* the queue being counted, NULL when none is */
+    struct compaction *compactions; /* per table index */
     struct buf compact_position;
     uint32_t compact_index; /* queue whose compaction is under way; ZONE_QUEUES: none */
     uint64_t compact_id;
