@@ -194,6 +194,29 @@ static void queues_without_a_catalog_are_refused(void **state)
     assert_int_equal(catalog_close(open_catalog(stored)), 0);
 }
 
+/* A store of the first version can be read, and must not be by a program of it any more. */
+static void an_older_format_is_raised(void **state)
+{
+    struct stored *stored = *state;
+    struct err err = {0};
+    DB *db = NULL;
+    uint8_t bytes[64];
+    DBT key = {.data = (void *)"F\0", .size = 2};
+    DBT value = {.data = bytes, .ulen = sizeof(bytes), .flags = DB_DBT_USERMEM};
+    assert_int_equal(catalog_close(open_catalog(stored)), 0);
+    put_raw(stored, STR("F\0"), STR("\x08\x01\x10\x05"));
+    struct catalog *catalog = catalog_open(stored->env, true, &err);
+    assert_non_null(catalog);
+    assert_int_equal(catalog_close(catalog), 0);
+    assert_int_equal(db_create(&db, stored->env->db, 0), 0);
+    assert_int_equal(
+        db->open(db, NULL, "catalog.db", NULL, DB_BTREE, DB_AUTO_COMMIT | DB_THREAD, 0600), 0);
+    assert_int_equal(db->get(db, NULL, &key, &value, 0), 0);
+    assert_int_equal(db->close(db, 0), 0);
+    assert_int_equal(value.size, 4);
+    assert_memory_equal(bytes, "\x08\x02\x10\x05", 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,6 +229,7 @@ int main(void)
                                         stored_teardown),
         cmocka_unit_test_setup_teardown(an_epoch_beyond_all_is_an_error, stored_setup,
                                         stored_teardown),
+        cmocka_unit_test_setup_teardown(an_older_format_is_raised, stored_setup, stored_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

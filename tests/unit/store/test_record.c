@@ -24,12 +24,14 @@ static void keys_sort_as_numbers(void **state)
 static void a_message_is_read_as_written(void **state)
 {
     struct record_message in = {.attempt = 7, .weight = UINT32_MAX, .enqueued_ms = 1ull << 45}, out;
-    uint8_t value[RECORD_MESSAGE_HEADER + 3] = {0};
+    uint8_t whole[RECORD_MESSAGE_HEADER + RECORD_MESSAGE_REFERENCE] = {0}, *value = whole;
+    size_t size = RECORD_MESSAGE_HEADER + 3;
     (void)state;
     memset(in.id.bytes, 0xa5, UUID_SIZE);
-    record_message_header(value, &in);
+    assert_int_equal(record_message_header(value, &in), RECORD_MESSAGE_HEADER);
     memcpy(value + RECORD_MESSAGE_HEADER, "abc", 3);
-    assert_true(record_message_parse(str_of(value, sizeof(value)), &out));
+    assert_true(record_message_parse(str_of(value, size), &out));
+    assert_int_equal(out.apart, 0);
     assert_int_equal(out.attempt, 7);
     assert_int_equal(out.weight, UINT32_MAX);
     assert_int_equal(out.enqueued_ms, 1ull << 45);
@@ -41,7 +43,55 @@ static void a_message_is_read_as_written(void **state)
     assert_int_equal(out.body.size, 0);
     assert_false(record_message_parse(str_of(value, RECORD_MESSAGE_HEADER - 1), &out));
     value[0] = RECORD_MESSAGE_VERSION + 1;
+    assert_false(record_message_parse(str_of(value, size), &out));
+}
+
+static void a_reference_is_read_as_written_and_only_when_it_can_be(void **state)
+{
+    enum { SIZE = RECORD_MESSAGE_HEADER + RECORD_MESSAGE_REFERENCE };
+    struct record_message in = {.attempt = 7, .apart = 20u << 20, .chunks = 321}, out;
+    uint8_t value[SIZE + 2] = {0};
+    (void)state;
+    assert_int_equal(record_message_header(value, &in), SIZE);
+    memcpy(value + SIZE, "ab", 2);
+    assert_true(record_message_parse(str_of(value, sizeof(value)), &out));
+    assert_int_equal(out.apart, 20u << 20);
+    assert_int_equal(out.chunks, 321);
+    assert_true(str_equal(out.body, STR("ab")));
+    record_message_set_attempt(value, 8);
+    assert_true(record_message_parse(str_of(value, SIZE), &out));
+    assert_int_equal(out.attempt, 8);
+    assert_int_equal(out.apart, 20u << 20);
+    for (size_t size = 0; size < SIZE; size++)
+        assert_false(record_message_parse(str_of(value, size), &out));
+    /* More than so many chunks can hold, less than a byte in each, and none at all. */
+    static const struct record_message lies[] = {{.apart = RECORD_CHUNK_MAX + 1, .chunks = 1},
+                                                 {.apart = 2, .chunks = 3},
+                                                 {.apart = 1, .chunks = 0},
+                                                 {.apart = UINT64_MAX, .chunks = UINT32_MAX}};
+    for (unsigned i = 0; i < 4; i++) {
+        (void)record_message_header(value, &lies[i]);
+        assert_false(record_message_parse(str_of(value, sizeof(value)), &out));
+    }
+    (void)record_message_header(value, &in);
+    value[1] |= 0x02; /* a flag of a later version */
     assert_false(record_message_parse(str_of(value, sizeof(value)), &out));
+}
+
+static void a_marker_is_read_as_written(void **state)
+{
+    struct record_marker in = {.work = 1ull << 40, .epoch = 9, .slot = 65, .thread = 1}, out;
+    uint8_t value[RECORD_MARKER_SIZE];
+    (void)state;
+    record_marker_write(value, &in);
+    assert_true(record_marker_parse(str_of(value, sizeof(value)), &out));
+    assert_int_equal(out.work, in.work);
+    assert_int_equal(out.epoch, 9);
+    assert_int_equal(out.slot, 65);
+    assert_int_equal(out.thread, 1);
+    assert_false(record_marker_parse(str_of(value, sizeof(value) - 1), &out));
+    value[0]++;
+    assert_false(record_marker_parse(str_of(value, sizeof(value)), &out));
 }
 
 static void a_lane_is_read_as_written_and_only_whole(void **state)
@@ -104,6 +154,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_sort_as_numbers),
         cmocka_unit_test(a_message_is_read_as_written),
+        cmocka_unit_test(a_reference_is_read_as_written_and_only_when_it_can_be),
+        cmocka_unit_test(a_marker_is_read_as_written),
         cmocka_unit_test(a_lane_is_read_as_written_and_only_whole),
         cmocka_unit_test(a_batch_is_read_as_written_and_only_whole),
     };

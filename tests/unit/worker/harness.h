@@ -40,9 +40,10 @@ struct harness {
     bool eof;                          /* the server has closed */
     struct operation *submitted[4096]; /* what the pipeline has, oldest first */
     size_t submitted_count;
-    bool answering;  /* the pipeline answers at once, FIBP_OK */
-    size_t returned; /* OPERATION_RETURN seen */
-    size_t rooms;    /* OPERATION_ROOM seen */
+    bool answering;   /* the pipeline answers at once, FIBP_OK */
+    size_t returned;  /* OPERATION_RETURN seen */
+    size_t rooms;     /* OPERATION_ROOM seen */
+    size_t all_rooms; /* OPERATION_ROOM_FOR_ALL seen */
 };
 
 static struct harness *harness;
@@ -90,6 +91,7 @@ void pipeline_submit(struct pipeline *pipeline, struct operation *first)
         next = first->next;
         harness->returned += first->kind == OPERATION_RETURN;
         harness->rooms += first->kind == OPERATION_ROOM;
+        harness->all_rooms += first->kind == OPERATION_ROOM_FOR_ALL;
         if (harness->answering) {
             harness_execute(first);
             harness_complete(first);

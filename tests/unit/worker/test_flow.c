@@ -2,6 +2,7 @@
  * drain. */
 #include "harness.h"
 
+#include "fibp/framed_client.h"
 #include "worker/assembly.h"
 #include "worker/delivery.h"
 
@@ -340,6 +341,7 @@ static struct operation_delivery *deliver(struct subscription *subscription, siz
     delivery->size = frame.size;
     delivery->count = 1;
     atomic_fetch_add(&subscription->window->queued, frame.size);
+    atomic_fetch_add(&subscription->window->worker->queued, frame.size);
     buf_free(&record);
     free(payload);
     harness_complete(&delivery->operation);
@@ -547,6 +549,74 @@ static void test_window_announces_room(void **state)
         harness_expect(OPCODE_DELIVERY, 10);
     assert_int_equal(harness->rooms, 1);
     assert_int_equal(atomic_load(&window->paused), 0);
+}
+
+/* As for one connection, for all of them: the loop says so itself, with one operation. */
+static void test_worker_window_announces_room(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    struct delivery_window *window = harness_session()->window.worker;
+    assert_int_equal(window->limit, SESSIONS_DELIVERIES_MAX);
+    assert_int_equal(atomic_load(&window->queued), 0);
+    window->limit = 1 << 20;
+    for (int i = 0; i < 6; i++)
+        deliver(subscription_of(10), 200000);
+    assert_true(atomic_load(&window->queued) > window->limit);
+    atomic_store(&window->paused, 1);
+    for (int i = 0; i < 5; i++)
+        harness_tick();
+    assert_int_equal(harness->all_rooms, 0);
+    for (int i = 0; i < 6; i++)
+        harness_expect(OPCODE_DELIVERY, 10);
+    assert_int_equal(harness->all_rooms, 1);
+    assert_int_equal(atomic_load(&window->paused), 0);
+    assert_int_equal(atomic_load(&window->queued), 0);
+    assert_int_equal(harness->rooms, 0);
+}
+
+static bool read_rest(const struct delivery_message *message, uint8_t *to)
+{
+    memset(to, 'z', (size_t)message->rest);
+    return message->context != NULL;
+}
+
+/* What is stored apart is read to its place in the frame; a message that is gone leaves nothing. */
+static void test_delivery_reads_what_is_apart(void **state)
+{
+    (void)state;
+    harness_handshake();
+    consume(10, STR("orders"), NULL);
+    struct subscription *subscription = subscription_of(10);
+    struct delivery_message message = {.queue = subscription->queue,
+                                       .record = STR("\0\0\0\0\0\x07"),
+                                       .rest = 7,
+                                       .read_rest = read_rest,
+                                       .context = subscription,
+                                       .fairness_key = STR("acme")};
+    struct framed_client_delivery item;
+    struct wire_reader reader;
+    struct buf frame;
+    uint32_t count = 0;
+    buf_init(&frame, 0);
+    subscription->encoder->begin(subscription, &frame);
+    size_t empty = frame.size;
+    message.context = NULL;
+    assert_false(subscription->encoder->add(subscription, &frame, &message));
+    assert_int_equal(frame.size, empty);
+    assert_false(frame.failed);
+    message.context = subscription;
+    assert_true(subscription->encoder->add(subscription, &frame, &message));
+    subscription->encoder->end(subscription, &frame, 1);
+    assert_false(frame.failed);
+    wire_reader_init(&reader, str_of(frame.data + FRAME_OVERHEAD, frame.size - FRAME_OVERHEAD));
+    assert_true(framed_client_delivery_begin(&reader, &count));
+    assert_int_equal(count, 1);
+    assert_true(framed_client_delivery_next(&reader, &item));
+    assert_true(str_equal(item.payload, STR("zzzzzzz")));
+    assert_true(str_equal(item.fairness_key, STR("acme")));
+    buf_free(&frame);
 }
 
 /* A large delivery is split as the peer's frame limit wants it. */
@@ -912,6 +982,8 @@ int main(void)
         TEST(test_cancel_recalls),
         TEST(test_late_delivery_goes_back),
         TEST(test_window_announces_room),
+        TEST(test_worker_window_announces_room),
+        TEST(test_delivery_reads_what_is_apart),
         TEST(test_large_delivery_is_split),
         TEST(test_delivery_waits_for_answers),
         TEST(test_delivery_waits_for_the_oldest),
