@@ -37,13 +37,14 @@ static bool there_is(struct fixture *fixture, const char *queue, struct str key)
 static void put_message(struct fixture *fixture, uint64_t lane, uint64_t seq, const struct uuid *id,
                         uint32_t payload)
 {
-    uint8_t key[RECORD_MESSAGE_KEY_SIZE], value[RECORD_MESSAGE_HEADER + 10] = {0};
+    uint8_t key[RECORD_MESSAGE_KEY_SIZE];
+    uint8_t value[RECORD_MESSAGE_HEADER + RECORD_MESSAGE_REFERENCE] = {0};
     struct record_message message = {.id = *id, .weight = 1, .enqueued_ms = time_wall_ms()};
     record_message_key(key, lane, seq);
-    record_message_header(value, &message);
-    bytes_put_u32(value + RECORD_MESSAGE_HEADER + 2, 4);
-    bytes_put_u32(value + RECORD_MESSAGE_HEADER + 6, payload);
-    put(fixture, "q", str_of(key, sizeof(key)), str_of(value, sizeof(value)));
+    size_t header = record_message_header(value, &message);
+    bytes_put_u32(value + header + 2, 4);
+    bytes_put_u32(value + header + 6, payload);
+    put(fixture, "q", str_of(key, sizeof(key)), str_of(value, header + 10));
 }
 
 static void put_lane(struct fixture *fixture, uint64_t lane, const char *fairness_key)
