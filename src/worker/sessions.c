@@ -250,8 +250,17 @@ void sessions_take(struct sessions *sessions)
 
 void sessions_recount(struct sessions *sessions)
 {
+    uint64_t bytes = 0;
+
     LIST_EACH(&sessions->all, entry)
-    delivery_recount(CONTAINER_OF(entry, struct session, list));
+    {
+        struct session *session = CONTAINER_OF(entry, struct session, list);
+
+        delivery_recount(session);
+        bytes += atomic_load(&session->window.queued);
+    }
+    atomic_store(&sessions->window.queued, bytes);
+    atomic_store(&sessions->window.paused, 0);
 }
 
 /* ---- the beginning and the end ---- */

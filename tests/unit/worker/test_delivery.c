@@ -16,6 +16,7 @@ static struct operation_delivery *delivery_of(struct subscription *subscription)
     delivery->frame = frame.data;
     delivery->size = frame.size;
     atomic_fetch_add(&subscription->window->queued, frame.size);
+    atomic_fetch_add(&subscription->window->worker->queued, frame.size);
     return delivery;
 }
 
@@ -42,15 +43,20 @@ static void test_window_is_counted_anew(void **state)
     harness_complete(&delivery->operation);
     HARNESS_UNTIL(!list_empty(&harness_session()->kept));
     atomic_fetch_add(&window->queued, 5000);
+    atomic_fetch_add(&window->worker->queued, 7000);
     atomic_store(&window->paused, 1);
+    atomic_store(&window->worker->paused, 1);
 
     sessions_recount(&harness->sessions);
     assert_int_equal(atomic_load(&window->queued), size);
     assert_int_equal(atomic_load(&window->paused), 0);
+    assert_int_equal(atomic_load(&window->worker->queued), size);
+    assert_int_equal(atomic_load(&window->worker->paused), 0);
     harness_answer_all();
     harness_expect(OPCODE_ENQUEUE_RESULT, 1);
     harness_expect(OPCODE_DELIVERY, 10);
     HARNESS_UNTIL(atomic_load(&window->queued) == 0);
+    assert_int_equal(atomic_load(&window->worker->queued), 0);
 }
 
 int main(void)

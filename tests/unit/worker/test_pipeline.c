@@ -47,12 +47,13 @@ static void encode_nothing(const struct subscription *subscription, struct buf *
     buf_append_u8(out, 1);
 }
 
-static void encode_message(const struct subscription *subscription, struct buf *out,
+static bool encode_message(const struct subscription *subscription, struct buf *out,
                            const struct delivery_message *message)
 {
     (void)subscription;
     (void)message;
     buf_append_u8(out, 2);
+    return true;
 }
 
 static void encode_end(const struct subscription *subscription, struct buf *out, uint32_t count)
