@@ -9,7 +9,7 @@
 #include "broker/broker.h"
 #include "conf/conf.h"
 
-/* What had gone from a queue, in messages. */
+/* What had gone from a queue, in records. */
 struct compaction {
     uint64_t done; /* at its last compaction */
     uint64_t seen; /* at the last look */

@@ -261,6 +261,7 @@ void sessions_recount(struct sessions *sessions)
     }
     atomic_store(&sessions->window.queued, bytes);
     atomic_store(&sessions->window.paused, 0);
+    list_init(&sessions->window.waiting); /* it was the lost thread's */
 }
 
 /* ---- the beginning and the end ---- */
@@ -289,6 +290,7 @@ void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline
     list_init(&sessions->held);
     list_init(&sessions->resuming);
     list_init(&sessions->waiting);
+    list_init(&sessions->window.waiting);
     list_init(&sessions->fresh);
     list_init(&sessions->dead);
     loop_hook_add(loop, &sessions->turn);

@@ -378,7 +378,7 @@ static void the_worker_has_a_window_of_its_own(void **state)
     enum { CONSUMERS = 20, LIMIT = 8 * MIB };
     struct delivery_window worker = {.limit = LIMIT}, windows[CONSUMERS];
     struct subscription subscriptions[CONSUMERS];
-    struct operation room = {.kind = OPERATION_ROOM_FOR_ALL};
+    struct operation_room room = {.operation.kind = OPERATION_ROOM, .window = &worker};
     unsigned count = 0, pauses = 0;
     memset(windows, 0, sizeof(windows));
     fixture_create(fixture, "q");
@@ -409,7 +409,7 @@ static void the_worker_has_a_window_of_its_own(void **state)
         }
         fixture_forget_emitted(fixture);
         atomic_store(&worker.paused, 0);
-        fixture_execute(fixture, &room);
+        fixture_execute(fixture, &room.operation);
     }
     assert_int_equal(count, CONSUMERS);
     assert_true(pauses >= 4);

@@ -42,8 +42,8 @@ struct harness {
     size_t submitted_count;
     bool answering;   /* the pipeline answers at once, FIBP_OK */
     size_t returned;  /* OPERATION_RETURN seen */
-    size_t rooms;     /* OPERATION_ROOM seen */
-    size_t all_rooms; /* OPERATION_ROOM_FOR_ALL seen */
+    size_t rooms;     /* OPERATION_ROOM of connections seen */
+    size_t all_rooms; /* OPERATION_ROOM of the worker seen */
 };
 
 static struct harness *harness;
@@ -90,8 +90,8 @@ void pipeline_submit(struct pipeline *pipeline, struct operation *first)
     for (struct operation *next; first; first = next) {
         next = first->next;
         harness->returned += first->kind == OPERATION_RETURN;
-        harness->rooms += first->kind == OPERATION_ROOM;
-        harness->all_rooms += first->kind == OPERATION_ROOM_FOR_ALL;
+        harness->rooms += first->kind == OPERATION_ROOM && first->owner;
+        harness->all_rooms += first->kind == OPERATION_ROOM && !first->owner;
         if (harness->answering) {
             harness_execute(first);
             harness_complete(first);

@@ -1,6 +1,7 @@
 /* Deliveries on their way to a connection. */
 #include "harness.h"
 
+#include "fibp/framed_client.h"
 #include "worker/delivery.h"
 
 static struct operation_delivery *delivery_of(struct subscription *subscription)
@@ -59,10 +60,56 @@ static void test_window_is_counted_anew(void **state)
     assert_int_equal(atomic_load(&window->worker->queued), 0);
 }
 
+static bool read_rest(const struct delivery_message *message, uint8_t *to)
+{
+    memset(to, 'z', (size_t)message->rest);
+    return message->context != NULL;
+}
+
+/* What is stored apart is read to its place in the frame; a message that is gone leaves nothing. */
+static void test_delivery_reads_what_is_apart(void **state)
+{
+    (void)state;
+    harness_handshake();
+    harness_request_str(OPCODE_CONSUME, 10, STR("orders"));
+    harness_expect(OPCODE_CONSUME_OK, 10);
+    struct subscription *subscription = &subscriber_find(harness_session(), 10)->subscription;
+    struct delivery_message message = {.queue = subscription->queue,
+                                       .record = STR("\0\0\0\0\0\x07"),
+                                       .rest = 7,
+                                       .read_rest = read_rest,
+                                       .context = subscription,
+                                       .fairness_key = STR("acme")};
+    struct framed_client_delivery item;
+    struct wire_reader reader;
+    struct buf frame;
+    uint32_t count = 0;
+    buf_init(&frame, 0);
+    subscription->encoder->begin(subscription, &frame);
+    size_t empty = frame.size;
+    message.context = NULL;
+    assert_false(subscription->encoder->add(subscription, &frame, &message));
+    assert_int_equal(frame.size, empty);
+    assert_false(frame.failed);
+    message.context = subscription;
+    assert_true(subscription->encoder->add(subscription, &frame, &message));
+    subscription->encoder->end(subscription, &frame, 1);
+    assert_false(frame.failed);
+    wire_reader_init(&reader, str_of(frame.data + FRAME_OVERHEAD, frame.size - FRAME_OVERHEAD));
+    assert_true(framed_client_delivery_begin(&reader, &count));
+    assert_int_equal(count, 1);
+    assert_true(framed_client_delivery_next(&reader, &item));
+    assert_true(str_equal(item.payload, STR("zzzzzzz")));
+    assert_true(str_equal(item.fairness_key, STR("acme")));
+    buf_free(&frame);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_window_is_counted_anew, harness_setup,
+                                        harness_teardown),
+        cmocka_unit_test_setup_teardown(test_delivery_reads_what_is_apart, harness_setup,
                                         harness_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

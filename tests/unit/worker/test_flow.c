@@ -2,7 +2,6 @@
  * drain. */
 #include "harness.h"
 
-#include "fibp/framed_client.h"
 #include "worker/assembly.h"
 #include "worker/delivery.h"
 
@@ -576,49 +575,6 @@ static void test_worker_window_announces_room(void **state)
     assert_int_equal(harness->rooms, 0);
 }
 
-static bool read_rest(const struct delivery_message *message, uint8_t *to)
-{
-    memset(to, 'z', (size_t)message->rest);
-    return message->context != NULL;
-}
-
-/* What is stored apart is read to its place in the frame; a message that is gone leaves nothing. */
-static void test_delivery_reads_what_is_apart(void **state)
-{
-    (void)state;
-    harness_handshake();
-    consume(10, STR("orders"), NULL);
-    struct subscription *subscription = subscription_of(10);
-    struct delivery_message message = {.queue = subscription->queue,
-                                       .record = STR("\0\0\0\0\0\x07"),
-                                       .rest = 7,
-                                       .read_rest = read_rest,
-                                       .context = subscription,
-                                       .fairness_key = STR("acme")};
-    struct framed_client_delivery item;
-    struct wire_reader reader;
-    struct buf frame;
-    uint32_t count = 0;
-    buf_init(&frame, 0);
-    subscription->encoder->begin(subscription, &frame);
-    size_t empty = frame.size;
-    message.context = NULL;
-    assert_false(subscription->encoder->add(subscription, &frame, &message));
-    assert_int_equal(frame.size, empty);
-    assert_false(frame.failed);
-    message.context = subscription;
-    assert_true(subscription->encoder->add(subscription, &frame, &message));
-    subscription->encoder->end(subscription, &frame, 1);
-    assert_false(frame.failed);
-    wire_reader_init(&reader, str_of(frame.data + FRAME_OVERHEAD, frame.size - FRAME_OVERHEAD));
-    assert_true(framed_client_delivery_begin(&reader, &count));
-    assert_int_equal(count, 1);
-    assert_true(framed_client_delivery_next(&reader, &item));
-    assert_true(str_equal(item.payload, STR("zzzzzzz")));
-    assert_true(str_equal(item.fairness_key, STR("acme")));
-    buf_free(&frame);
-}
-
 /* A large delivery is split as the peer's frame limit wants it. */
 static void test_large_delivery_is_split(void **state)
 {
@@ -983,7 +939,6 @@ int main(void)
         TEST(test_late_delivery_goes_back),
         TEST(test_window_announces_room),
         TEST(test_worker_window_announces_room),
-        TEST(test_delivery_reads_what_is_apart),
         TEST(test_large_delivery_is_split),
         TEST(test_delivery_waits_for_answers),
         TEST(test_delivery_waits_for_the_oldest),
