@@ -16,9 +16,8 @@
 #define APART_PAYLOAD 4096u    /* bytes of payload, or of headers, that stay with their message */
 #define APART_SMALL 65536u     /* bytes apart up to which a part is small */
 #define APART_SLICE (8u << 20) /* bytes written before other work is looked at */
-#define APART_SMALL_BATCH                                                                          \
-    (4u << 20) /* bytes of small parts that one transaction removes at most                        \
-                */
+/* Bytes of small parts that one transaction removes at most. */
+#define APART_SMALL_BATCH (4u << 20)
 
 /* How a record (wire bytes of `map headers` `bytes payload`) is stored. */
 struct apart_split {

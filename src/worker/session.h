@@ -28,14 +28,12 @@
 #define SESSION_BYTES_MAX (32u << 20)  /* request bytes and operations under way */
 #define SESSION_ANSWERS_MAX (4u << 20) /* answers not yet in the socket */
 
-#define SESSION_LARGE_FRAME                                                                        \
-    65536u /* one above it does not wait in the input: worker/assembly.h                           \
-            */
-#define SESSION_FINISH_MS                                                                          \
-    5000u                       /* a session that ends has so long to get rid of its answers ...   \
-                                 */
-#define SESSION_GRACE_MS 1000u  /* a new one has so long for its handshake on a full worker */
-#define SESSION_LINGER_MS 1000u /* ... and so long for the peer to close after them */
+#define SESSION_LARGE_FRAME 65536u /* one above it does not wait in the input: see assembly.h */
+/* A new session has so long for its handshake on a full worker. */
+#define SESSION_GRACE_MS 1000u
+/* One that ends has so long to get rid of its answers, and so long for the peer to close then. */
+#define SESSION_FINISH_MS 5000u
+#define SESSION_LINGER_MS 1000u
 
 enum session_state {
     SESSION_NEW, /* before the end of the handshake */
