@@ -12,7 +12,7 @@ static struct queue *find_queue(struct maintenance *maintenance)
     struct scheduler *scheduler = maintenance->broker->scheduler;
     for (; maintenance->sweep_index < ZONE_QUEUES; maintenance->sweep_index++) {
         struct queue *queue = atomic_load(&scheduler->queues[maintenance->sweep_index]);
-        if (!queue || atomic_load(&queue->dead))
+        if (!queue || atomic_load(&queue->dead) || queue->quarantined)
             continue;
         if (queue->id == maintenance->sweep_id)
             return queue;
