@@ -1,5 +1,7 @@
 /* Messages of many megabytes through the daemon: whole, whatever is killed, and nothing stays
  * behind.
+ *
+ * LARGE_CONSUMERS=N (at least 30) adds N consumers that do not read, each with a message of 10 MiB.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -200,6 +202,81 @@ static void test_killed_on_the_way(void **state)
     f->passed = true;
 }
 
+/* KiB of a process that are its own. */
+static uint64_t own_memory(pid_t pid)
+{
+    char path[64], line[256];
+    uint64_t kib = 0;
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file))
+        if (strncmp(line, "RssAnon:", 8) == 0)
+            kib = strtoull(line + 8, NULL, 10);
+    fclose(file);
+    return kib;
+}
+
+struct depth {
+    struct fixture *fixture;
+    struct peer *peer;
+    uint64_t leased, since_ms;
+};
+
+/* No more messages were leased for a second. */
+static bool is_paused(void *context)
+{
+    struct depth *depth = context;
+    struct framed_stats stats;
+    MUST(depth->fixture, peer_stats(depth->peer, "large", &stats, &depth->fixture->err));
+    if (stats.in_flight != depth->leased || depth->since_ms == 0)
+        depth->since_ms = time_monotonic_ms();
+    depth->leased = stats.in_flight;
+    return time_monotonic_ms() - depth->since_ms > 1000;
+}
+
+static void test_many_that_do_not_read(void **state)
+{
+    struct fixture *f = *state;
+    const char *wanted = getenv("LARGE_CONSUMERS");
+    unsigned count = wanted ? (unsigned)atoi(wanted) : 0;
+    struct large_delivery delivery;
+    uint32_t subscription;
+    if (count < 30) {
+        f->passed = true;
+        skip();
+    }
+    struct peer *peer = fixture_peer(f), **stalled = calloc(count, sizeof(*stalled));
+    MUST(f, peer_create_queue(peer, "large", 600000, &f->err));
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(answer_of(f, peer, send_large(f, peer, i, SIZE)), FIBP_OK);
+    for (unsigned i = 0; i < count; i++) {
+        stalled[i] = peer_open(f->broker.unix_address, &f->err);
+        assert_non_null(stalled[i]);
+        MUST(f, peer_consume(stalled[i], "large", &subscription, &f->err));
+    }
+    struct depth depth = {.fixture = f, .peer = peer};
+    assert_true(wait_until(is_paused, &depth, 60000));
+    uint64_t memory = own_memory(broker_find(&f->broker, BROKER_WORKER)) >> 10;
+    print_message("%u consumers that do not read: %llu messages on their way, %llu MiB\n", count,
+                  (unsigned long long)depth.leased, (unsigned long long)memory);
+    assert_true(depth.leased < count && memory < 256 + 100);
+    for (unsigned i = 0; i < count; i++)
+        peer_close(stalled[i], false);
+    free(stalled);
+    MUST(f, peer_consume(peer, "large", &subscription, &f->err));
+    /* What had been sent in part waits for its timeout. */
+    for (uint64_t i = depth.leased; i < count; i++)
+        assert_true(receive_large(f, peer, PEER_PATIENCE_MS, SIZE, &delivery));
+    f->passed = true;
+}
+
+static int setup_one_worker(void **state)
+{
+    static const struct broker_options options = {.workers = 1, .cache_size = "64m"};
+    return fixture_setup_with(state, &options, true);
+}
+
 #define WITH_BROKER(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -207,6 +284,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_BROKER(test_ten_megabytes_there_and_gone),
         WITH_BROKER(test_killed_on_the_way),
+        cmocka_unit_test_setup_teardown(test_many_that_do_not_read, setup_one_worker,
+                                        fixture_teardown),
     };
     return cmocka_run_group_tests_name("large", tests, NULL, NULL);
 }
