@@ -72,9 +72,11 @@ static enum fila_code enqueue(struct fila *client, const char *queue, unsigned c
                                                 .payload = fila_text("message")};
         }
         if (fila_enqueue_many(client, messages, now, results, &error) != 0) {
-            if (error.code != FILA_OVERLOADED) /* there was room for none of them */
+            enum fila_code code = error.code;
+            if (code != FILA_OVERLOADED) /* there was room for none of them */
                 fail_msg("enqueue: %s", error.text);
-            return error.code;
+            fila_error_clear(&error);
+            return code;
         }
         for (unsigned i = 0; i < now; i++)
             if (results[i].code != FILA_OK)
