@@ -24,7 +24,7 @@
 #define QUEUES 100
 #define THREADS 4
 #define LARGE_RUN 1000 /* from here on times and costs are judged */
-#define SETTLE_MS 60000u
+#define SETTLE_MS 300000u
 
 static unsigned queue_count(void)
 {
