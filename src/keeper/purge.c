@@ -5,6 +5,7 @@
 
 #include "keeper/maintenance.h"
 #include "os/log.h"
+#include "store/queue_file.h"
 
 struct doomed {
     struct list link; /* in maintenance.doomed */
@@ -65,7 +66,7 @@ static int remove_file(struct maintenance *maintenance, uint64_t id)
 {
     struct broker *broker = maintenance->broker;
     DB_TXN *txn = NULL;
-    int result = queue_db_remove(broker->env, id);
+    int result = queue_file_remove(broker->env, id);
     if (env_is_conflict(result))
         return 0;
     if (result) {

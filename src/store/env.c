@@ -20,6 +20,7 @@
 #include "os/proc.h"
 #include "store/log_checksum.h"
 #include "store/page_guard.h"
+#include "store/queue_file.h"
 #include "store/recovery_sync.h"
 
 #define LOG_BUFFER (8u << 20)
@@ -192,6 +193,8 @@ struct env *env_open(const struct env_options *options, struct err *err)
     u_int32_t flags = DB_INIT_TXN | DB_INIT_LOCK | DB_INIT_LOG | DB_INIT_MPOOL | DB_THREAD;
     struct env *env = calloc(1, sizeof(*env));
     int result = 0;
+    if (env)
+        buf_init(&env->empty, 0);
     if (!env || !(env->path = strdup(options->path))) {
         err_set_errno(err, ENOMEM, "open store");
         goto fail;
@@ -202,10 +205,12 @@ struct env *env_open(const struct env_options *options, struct err *err)
         remove_regions(options->regions);
         recovery_sync_begin(options->path);
         flags |= DB_CREATE | DB_RECOVER;
-        if (page_guard_recover(options->regions, options->path, err) != 0)
+        if (page_guard_recover(options->regions, options->path, err) != 0 ||
+            queue_file_prepare(options, err) != 0)
             goto fail;
     }
-    if (page_guard_attach(options->regions, err) != 0)
+    if (page_guard_attach(options->regions, err) != 0 ||
+        queue_file_load(options->regions, &env->empty, err) != 0)
         goto fail;
     result = db_env_create(&env->db, 0);
     if (!result)
@@ -224,8 +229,10 @@ fail:
     if (env && env->db)
         (void)env->db->close(env->db, 0);
     page_guard_detach();
-    if (env)
+    if (env) {
+        buf_free(&env->empty);
         free(env->path);
+    }
     free(env);
     return NULL;
 }
@@ -236,6 +243,7 @@ int env_close(struct env *env)
         return 0;
     int result = env->db->close(env->db, 0);
     page_guard_detach();
+    buf_free(&env->empty);
     free(env->path);
     free(env);
     return result;

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/buf.h"
 #include "core/err.h"
 
 #define ENV_MAX_RECORDS 2000      /* records one transaction may write */
@@ -30,6 +31,7 @@ struct env_options {
 struct env {
     DB_ENV *db;
     char *path;
+    struct buf empty; /* the file of a queue that holds nothing (store/queue_file) */
 };
 
 /* Opens (with `recover`, creates what is missing). NULL on failure: err->code is Berkeley DB's. */

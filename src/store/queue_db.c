@@ -1,19 +1,14 @@
 #include "store/queue_db.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define NAME_SIZE 48
+#include "store/queue_file.h"
+
 #define BULK_START (64u << 10)
 #define BULK_UNIT 1024u /* Berkeley DB wants a multiple of it */
 #define KEY_ROOM 1024   /* a damaged database may hold keys that none of ours is as long as */
-
-static void file_name(char name[NAME_SIZE], uint64_t id)
-{
-    snprintf(name, NAME_SIZE, "queues/%" PRIu64 ".db", id);
-}
 
 void queue_db_cache_init(struct queue_db_cache *cache, struct env *env, unsigned limit)
 {
@@ -31,9 +26,21 @@ void queue_db_cache_close(struct queue_db_cache *cache)
     }
 }
 
+static int open_file(struct queue_db_cache *cache, struct queue_db *queue)
+{
+    char name[QUEUE_FILE_NAME_SIZE];
+    queue_file_name(name, queue->id);
+    int result = db_create(&queue->db, cache->env->db, 0);
+    if (!result)
+        result = queue->db->open(queue->db, NULL, name, NULL, DB_BTREE, DB_AUTO_COMMIT | DB_THREAD,
+                                 0600);
+    if (result && queue->db)
+        (void)queue->db->close(queue->db, DB_NOSYNC);
+    return result;
+}
+
 int queue_db_open(struct queue_db_cache *cache, struct queue_db **slot, uint64_t id, bool create)
 {
-    char name[NAME_SIZE];
     struct queue_db *queue = *slot;
     if (queue) {
         list_remove(&queue->used);
@@ -45,16 +52,10 @@ int queue_db_open(struct queue_db_cache *cache, struct queue_db **slot, uint64_t
         return ENOMEM;
     queue->id = id;
     queue->slot = slot;
-    file_name(name, id);
-    int result = db_create(&queue->db, cache->env->db, 0);
-    if (!result)
-        result = queue->db->set_pagesize(queue->db, ENV_PAGE_SIZE);
-    if (!result)
-        result = queue->db->open(queue->db, NULL, name, NULL, DB_BTREE,
-                                 DB_AUTO_COMMIT | DB_THREAD | (create ? DB_CREATE : 0), 0600);
+    int result = open_file(cache, queue);
+    if (result == ENOENT && create && (result = queue_file_create(cache->env, id)) == 0)
+        result = open_file(cache, queue);
     if (result) {
-        if (queue->db)
-            (void)queue->db->close(queue->db, DB_NOSYNC);
         free(queue);
         return result;
     }
@@ -252,22 +253,6 @@ bool queue_db_bulk_next(struct queue_db_bulk *bulk, struct str *key, struct str 
     *key = str_of(key_data, key_size);
     *value = str_of(value_data, value_size);
     return true;
-}
-
-int queue_db_remove(struct env *env, uint64_t id)
-{
-    char name[NAME_SIZE];
-    DB_TXN *txn = NULL;
-    file_name(name, id);
-    int result = env->db->txn_begin(env->db, NULL, &txn, DB_TXN_NOWAIT);
-    if (result)
-        return result;
-    result = env->db->dbremove(env->db, txn, name, NULL, 0);
-    if (result) {
-        (void)txn->abort(txn);
-        return result == ENOENT ? 0 : result;
-    }
-    return env_commit(txn, ENV_COMMIT_KERNEL);
 }
 
 int queue_db_compact(struct queue_db *queue, DB_TXN *txn, unsigned pages, struct buf *position,

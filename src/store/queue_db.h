@@ -92,10 +92,6 @@ bool queue_db_bulk_next(struct queue_db_bulk *bulk, struct str *key, struct str 
 
 /* --- the keeper's side --- */
 
-/* Removes the file in a transaction that does not wait: env_is_conflict() when somebody has it
- * open. ENOENT is success. */
-int queue_db_remove(struct env *env, uint64_t id) __attribute__((warn_unused_result));
-
 /* Gives back free pages at the end of the file; at most `pages` are looked at, *more tells whether
  * there is more to do. `position` is where to go on (empty: the start). */
 int queue_db_compact(struct queue_db *queue, DB_TXN *txn, unsigned pages, struct buf *position,

@@ -1,6 +1,7 @@
 #include "unit/store/stored.h"
 
 #include "store/queue_db.h"
+#include "store/queue_file.h"
 
 static void put(struct stored *stored, struct queue_db *db, uint64_t seq, size_t size)
 {
@@ -132,14 +133,14 @@ static void a_file_in_use_is_not_removed(void **state)
     char path[128];
     snprintf(path, sizeof(path), "%s/queues/1.db", stored->path);
     queue_db_cache_init(&cache, stored->env, 1);
-    assert_int_equal(queue_db_remove(stored->env, 1), 0); /* there is none */
+    assert_int_equal(queue_file_remove(stored->env, 1), 0); /* there is none */
     assert_int_equal(queue_db_open(&cache, &db, 1, true), 0);
     put(stored, db, 1, 10);
-    assert_true(env_is_conflict(queue_db_remove(stored->env, 1)));
+    assert_true(env_is_conflict(queue_file_remove(stored->env, 1)));
     assert_int_equal(access(path, F_OK), 0);
     put(stored, db, 2, 10);
     queue_db_cache_close(&cache);
-    assert_int_equal(queue_db_remove(stored->env, 1), 0);
+    assert_int_equal(queue_file_remove(stored->env, 1), 0);
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
