@@ -13,8 +13,9 @@ struct consume_parameters {
 };
 
 /* row->parameters is a struct consume_parameters. Figure: messages per second whose ack is
- * confirmed, from the first Consume request on; each slice is a third of the messages. A message
- * that is delivered twice or not at all is a failure. */
+ * confirmed, from the first Consume request on; each slice is a third of the messages with one
+ * consumer, and all of them with more. A message that is delivered twice or not at all is a
+ * failure. */
 int workload_consume_run(struct bench *bench, const struct row *row, struct outcome *outcome,
                          struct err *err) __attribute__((warn_unused_result));
 
