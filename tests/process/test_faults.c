@@ -159,6 +159,12 @@ static bool has_stopped(void *context)
     return pid != 0 && process_state(pid) == 'T';
 }
 
+static bool two_wait(void *context)
+{
+    struct fixture *f = context;
+    return atomic_load(&f->broker.shim->sync_waiting) >= 2;
+}
+
 static int setup_three_workers(void **state)
 {
     return fixture_setup_with(state, &(struct broker_options){.workers = 3, .shim = "faults"},
@@ -196,11 +202,15 @@ static void test_recovery_waits_for_a_stopped_worker(void **state)
         fail_msg("no worker stopped itself in a sync");
     pid_t stopped = atomic_load(&shim->stopped_pid);
     atomic_store(&shim->sync_stop, 0);
-    /* The others work on, so that their words are set. */
+    /* The others are held inside a sync, so that their words are set. */
+    atomic_store(&shim->sync_gate, 1);
     for (unsigned i = 0; i < CONNECTIONS; i++)
         MUST(f, peer_enqueue_send(peers[i], &message, 1, &request, &f->err));
+    if (!wait_until(two_wait, f, RECOVERY_MS))
+        fail_msg("the other workers do not sync");
     struct broker_process victim = {BROKER_WORKER, other_worker(f, stopped)};
     broker_kill(&f->broker, &victim, 1);
+    atomic_store(&shim->sync_gate, 0);
 
     uint64_t end_ns = time_monotonic_ns() + 2 * RECOVERY_MS * 1000000ull;
     for (bool served = false; !served;) {

@@ -183,12 +183,27 @@ static int tell(struct fixture *f, const char *signal, char *output, size_t size
     return broker_run(&f->broker, "filad", arguments, output, size);
 }
 
+struct telling {
+    struct fixture *fixture;
+    const char *signal;
+    int status;
+    char output[2048];
+};
+
+/* A broker serves as soon as its first worker is there, and says so while others still come. */
+static bool is_told(void *context)
+{
+    struct telling *telling = context;
+    telling->status =
+        tell(telling->fixture, telling->signal, telling->output, sizeof telling->output);
+    return telling->status == 0 || !strstr(telling->output, "the broker is starting");
+}
+
 static void must_tell(struct fixture *f, const char *signal)
 {
-    char output[2048];
-    int status = tell(f, signal, output, sizeof output);
-    if (status != 0)
-        fail_msg("filad -s %s: status %d: %s", signal, status, output);
+    struct telling telling = {.fixture = f, .signal = signal};
+    if (!wait_until(is_told, &telling, RECOVERY_MS) || telling.status != 0)
+        fail_msg("filad -s %s: status %d: %s", signal, telling.status, telling.output);
 }
 
 static void test_quit_says_goodbye(void **state)
