@@ -203,6 +203,8 @@ int broker_open_db(struct broker *broker, struct local_queue *local, bool create
     if (local->queue->quarantined)
         return EUCLEAN;
     queue_db_trim(&broker->cache);
+    if (!local->db)
+        atomic_fetch_add(&broker->options.zone->files_opened, 1);
     return queue_db_open(&broker->cache, &local->db, local->queue->id, create);
 }
 

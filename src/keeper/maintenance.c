@@ -9,7 +9,8 @@
 
 #define TICK_MS 100 /* a fast writer fills a disk, or the log, in less than a second */
 #define SECOND_MS 1000
-#define CLEAN_PERCENT 20 /* of the cache, so that puts need not write pages themselves */
+#define CHECKPOINT_FILES 5000 /* opened since the last one: recovery opens them again */
+#define CLEAN_PERCENT 20      /* of the cache, so that puts need not write pages themselves */
 
 int maintenance_init(struct maintenance *maintenance, struct broker *broker,
                      const struct conf *conf, struct err *err)
@@ -19,6 +20,7 @@ int maintenance_init(struct maintenance *maintenance, struct broker *broker,
     maintenance->conf = conf;
     maintenance->reserve = space_reserve(conf->store.reserve, conf->store.checkpoint.bytes);
     maintenance->last_checkpoint_ms = time_monotonic_ms();
+    maintenance->files_at_checkpoint = atomic_load(&broker->options.zone->files_opened);
     maintenance->compact_index = maintenance->sweep_index = ZONE_QUEUES;
     list_init(&maintenance->doomed);
     buf_init(&maintenance->compact_position, 0);
@@ -66,10 +68,14 @@ static int checkpoint(struct maintenance *maintenance, uint64_t now_ms)
 {
     const struct conf *conf = maintenance->conf;
     struct env *env = maintenance->broker->env;
-    bool due = now_ms - maintenance->last_checkpoint_ms >= conf->store.checkpoint.interval_ms;
+    uint64_t opened = atomic_load(&maintenance->broker->options.zone->files_opened);
+    bool due = now_ms - maintenance->last_checkpoint_ms >= conf->store.checkpoint.interval_ms ||
+               opened - maintenance->files_at_checkpoint >= CHECKPOINT_FILES;
     int result = env_checkpoint(env, due ? 0 : conf->store.checkpoint.bytes, false);
-    if (due)
+    if (due) {
         maintenance->last_checkpoint_ms = now_ms;
+        maintenance->files_at_checkpoint = opened;
+    }
     if (result)
         return checkpoint_failed(maintenance, result);
     maintenance->disk_full = false;

@@ -23,6 +23,7 @@ struct maintenance {
     bool disk_full;          /* the last checkpoint found no room */
     uint64_t next_second_ms; /* monotonic: when the once-a-second jobs are due */
     uint64_t last_checkpoint_ms;
+    uint64_t files_at_checkpoint;   /* zone->files_opened then */
     struct list doomed;             /* ids whose file is to be removed */
     uint32_t next_queue;            /* table index at which the walks over all queues go on */
     struct counting *counting;      /* the queue being counted, NULL when none is */

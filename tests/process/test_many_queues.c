@@ -353,7 +353,10 @@ static void test_no_room(void **state)
 
 static int setup(void **state)
 {
-    const struct broker_options options = {.workers = 2};
+    const struct broker_options options = {
+        .workers = 2,
+        .cache_size = queue_count() >= LARGE_RUN ? "256m" : NULL, /* what it is by default */
+    };
     return fixture_setup_with(state, &options, true);
 }
 
