@@ -12,6 +12,7 @@
 
 #define SCRATCH_CHUNK (256u << 10)
 #define LARGE_ENOUGH (2u << 20) /* bytes of large messages after which answers are due */
+#define LOCK_LONG_MS 10
 
 bool broker_is_fatal(int result)
 {
@@ -31,6 +32,16 @@ int broker_lock(struct broker *broker, struct lock *lock)
     return err_set(&broker->failure, 0,
                    result == LOCK_DIRTY ? "a process died under a lock of the zone"
                                         : "the zone is being built anew");
+}
+
+void broker_note_lock(struct broker *broker, const struct queue *queue, uint64_t began_ms)
+{
+    uint64_t held = time_monotonic_ms() - began_ms;
+    if (held <= LOCK_LONG_MS)
+        return;
+    atomic_fetch_add(&broker->options.zone->locks_held_long, 1);
+    log_write(LOG_DEBUG, "store", "held the lock of queue \"%.*s\" for %llu ms",
+              STR_PRINT(queue->name), (unsigned long long)held);
 }
 
 struct broker *broker_open(const struct broker_options *options, struct err *err)

@@ -133,6 +133,10 @@ int broker_local(struct broker *broker, struct queue *queue, struct local_queue 
 /* Takes a lock of the zone; -1 (with the failure set) when the zone is gone. */
 int broker_lock(struct broker *broker, struct lock *lock) __attribute__((warn_unused_result));
 
+/* Counts a queue's lock that was held for long, since `began_ms`; call it after the release, while
+ * the queue cannot go. */
+void broker_note_lock(struct broker *broker, const struct queue *queue, uint64_t began_ms);
+
 /* Opens the database of a queue; Berkeley DB's value. Without `create` ENOENT means that nothing
  * was ever written to it. EUCLEAN: it is in quarantine, nothing can be done with the queue. */
 int broker_open_db(struct broker *broker, struct local_queue *local, bool create)

@@ -9,7 +9,6 @@
 
 #define BYTES_MAX (16u << 20)
 #define CONFLICTS_MAX 100
-#define LOCK_LONG_MS 10
 
 struct write_group {
     struct write_group *next;
@@ -217,16 +216,6 @@ static void set_status(struct write_entry *first, struct write_entry *end, uint8
         methods[entry->kind]->set_status(entry, status);
 }
 
-static void note_long_lock(struct broker *broker, const struct queue *queue, uint64_t began_ms)
-{
-    uint64_t held = time_monotonic_ms() - began_ms;
-    if (held <= LOCK_LONG_MS)
-        return;
-    atomic_fetch_add(&broker->options.zone->locks_held_long, 1);
-    log_write(LOG_DEBUG, "store", "held the lock of queue \"%.*s\" for %llu ms",
-              STR_PRINT(queue->name), (unsigned long long)held);
-}
-
 /* One transaction with its conflicts retried. *result is Berkeley DB's; -1: the end. */
 static int run_locked(struct broker *broker, struct local_queue *local, struct write_entry *first,
                       struct write_entry *end, int *result)
@@ -253,7 +242,7 @@ static int run_locked(struct broker *broker, struct local_queue *local, struct w
                  ++tries < CONFLICTS_MAX);
     }
     lock_release(&queue->lock);
-    note_long_lock(broker, queue, write.monotonic_ms);
+    broker_note_lock(broker, queue, write.monotonic_ms);
     return broker_is_fatal(*result) ? broker_fail(broker, *result, "write to a queue") : 0;
 }
 

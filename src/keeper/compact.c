@@ -1,6 +1,7 @@
 /* compact - a queue that was drained gives its pages back to the file system */
 #include "keeper/maintenance.h"
 #include "os/log.h"
+#include "os/time.h"
 
 #define STEP_PAGES 8
 #define WORTH_RECORDS 1000 /* removed since the last time */
@@ -87,9 +88,11 @@ int compact_step(struct maintenance *maintenance)
         return broker_is_fatal(result) ? broker_fail(broker, result, "compact a queue") : 0;
     if (broker_lock(broker, &queue->lock) != 0)
         return -1;
+    uint64_t began_ms = time_monotonic_ms();
     int status = compact_locked(maintenance, local, &more);
     maintenance->compactions[queue->index].done = removed(queue);
     lock_release(&queue->lock);
+    broker_note_lock(broker, queue, began_ms);
     if (status != 0)
         return -1;
     if (!more)

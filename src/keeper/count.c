@@ -185,6 +185,7 @@ int count_step(struct maintenance *maintenance)
         return broker_is_fatal(result) ? broker_fail(broker, result, "count messages") : 0;
     if (broker_lock(broker, &queue->lock) != 0)
         return -1;
+    uint64_t began_ms = time_monotonic_ms();
     result = queue_db_cursor(local->db, &cursor);
     if (!result)
         result = count_locked(maintenance, cursor, &done);
@@ -195,6 +196,7 @@ int count_step(struct maintenance *maintenance)
         note_progress(maintenance->counting, local->db);
     queue_wake_waiters(queue);
     lock_release(&queue->lock);
+    broker_note_lock(broker, queue, began_ms);
     if (done)
         count_abandon(maintenance);
     if (broker_is_fatal(result))
