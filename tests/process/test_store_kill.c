@@ -133,6 +133,9 @@ static void let_them_work(const struct journal *journal, unsigned *seed)
 
 static void kill_all(struct fixture *fixture, pid_t *children)
 {
+    /* All at one moment: who notices that another one died with a lock ends by himself. */
+    for (unsigned i = 0; i < PROCESSES; i++)
+        kill(children[i], SIGSTOP);
     for (unsigned i = 0; i < PROCESSES; i++)
         kill(children[i], SIGKILL);
     for (unsigned i = 0; i < PROCESSES; i++) {
