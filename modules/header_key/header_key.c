@@ -32,9 +32,12 @@ static const struct schema_key header_key_keys[] = {
     {.type = SCHEMA_END},
 };
 
-static int header_key_init(const void *conf, void **state, struct err *err)
+static int header_key_init(const void *conf, const struct conf *all,
+                           const struct hook_services *services, void **state, struct err *err)
 {
     /* The state is the configuration; it is never written. */
+    (void)all;
+    (void)services;
     (void)err;
     *state = (void *)(uintptr_t)conf;
     return 0;

@@ -6,6 +6,7 @@
 #ifndef FILAD_HOOK_HOOK_H
 #define FILAD_HOOK_HOOK_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,17 +15,32 @@
 #include "core/err.h"
 #include "core/pool.h"
 #include "core/str.h"
+#include "core/uuid.h"
 
 /* Raised with every change of the structs below; a module of another version is refused. */
-#define HOOK_VERSION 1u
+#define HOOK_VERSION 2u
 
 #define HOOK_KEY_MAX 1024u    /* bytes of a fairness or throttle key */
 #define HOOK_THROTTLES_MAX 64 /* throttle keys of one message */
+#define HOOK_REASON_MAX 1024u /* bytes of the reason for which a message is rejected */
+#define HOOK_DELAY_MAX_MS (UINT64_C(366) * 86400000) /* longer delays are cut to it */
+
+enum hook_script { HOOK_ON_ENQUEUE, HOOK_ON_FAILURE, HOOK_SCRIPTS };
+
+/* What a module may act on of a queue's settings. It stays at its address, unchanged, until
+ * queue_gone was called for its id or the queue got another `version`. */
+struct hook_queue {
+    uint64_t id;      /* never used for another queue */
+    uint64_t version; /* raised with every change of its scripts */
+    struct str name;
+    struct str scripts[HOOK_SCRIPTS]; /* their sources, UTF-8; empty: none */
+};
 
 /* A message as it came; the slices point into its frame and live until its operation is over. */
 struct hook_message {
-    struct str queue;   /* name, not known to exist */
-    struct str headers; /* validated map (fibp/framed.h: framed_headers_find) */
+    struct str queue;                  /* name, not known to exist */
+    const struct hook_queue *settings; /* NULL: the queue has no scripts, or does not exist */
+    struct str headers;                /* validated map (fibp/framed.h: framed_headers_find) */
     uint16_t header_count;
     struct str payload;
 };
@@ -36,6 +52,46 @@ struct hook_verdict {
     uint32_t weight;                 /* 1 to begin with */
     const struct str *throttle_keys; /* none to begin with */
     uint16_t throttle_count;
+    bool failed;         /* a hook failed, so that defaults are in place of what it would say */
+    uint64_t delay_ms;   /* deliver no earlier than so long after its enqueueing; 0 to begin with */
+    struct str rejected; /* why the producer gets an error for this message; data NULL: accepted */
+};
+
+/* A message that was nacked; slices live during the call. */
+struct hook_failure {
+    const struct hook_queue *settings; /* as above */
+    struct str queue;
+    struct uuid id;
+    struct str headers;
+    uint16_t header_count;
+    uint32_t attempts; /* this failure included */
+    struct str error;  /* what the consumer said, UTF-8 */
+};
+
+enum hook_action { HOOK_RETRY, HOOK_DEAD_LETTER };
+
+struct hook_decision {
+    enum hook_action action; /* HOOK_RETRY to begin with */
+    uint64_t delay_ms;       /* of a retry; 0 to begin with */
+    bool failed;             /* as in a verdict */
+};
+
+/* Failures of a queue's scripts in a row, seen by all workers; see hook_services.breaker. */
+struct hook_breaker {
+    _Atomic uint64_t queue_id;      /* 0: free */
+    _Atomic uint32_t failures;      /* in a row */
+    _Atomic uint64_t open_until_ms; /* monotonic; scripts do not run before; 0: closed */
+};
+
+/* What a module may ask of the process it runs in; loop thread only. */
+struct hook_services {
+    void *context;
+    /* A value of the runtime configuration as of this tick; false: not set. It lives until the
+     * hook returns. */
+    bool (*config_get)(void *context, struct str key, struct str *value);
+    /* The breaker of a queue in memory that all workers share; NULL when there is no room for more
+     * of them: then the module keeps one of its own. */
+    struct hook_breaker *(*breaker)(void *context, uint64_t queue_id);
 };
 
 /* Memory that a verdict needs, given back when the operation is over. Zeros to begin with. */
@@ -49,14 +105,29 @@ struct hook_module {
     const char *section;           /* its key in filad.yaml; NULL: it has no configuration */
     const struct schema_key *keys; /* of the section */
     size_t conf_size;              /* bytes of the struct that the section fills */
+    /* Each of the functions may be NULL. */
+
     /* Once in each worker, before the first message. `conf` is the filled struct (NULL without
-     * section) and outlives the module; *state is passed to the functions below. May be NULL. */
-    int (*init)(const void *conf, void **state, struct err *err);
-    /* For each message of an Enqueue; the verdict is what earlier modules left. It cannot refuse a
-     * message and must not block. May be NULL. */
+     * section); it and `services` outlive the module. `all` is the whole configuration. *state is
+     * passed to the functions below. */
+    int (*init)(const void *conf, const struct conf *all, const struct hook_services *services,
+                void **state, struct err *err);
+    /* For each message of an Enqueue; the verdict is what earlier modules left. It must not block.
+     */
     void (*on_enqueue)(void *state, const struct hook_message *message, struct hook_memory *memory,
                        struct hook_verdict *verdict);
-    /* When the worker ends, if init succeeded. May be NULL. */
+    /* For each message that a consumer nacks, when its queue has an on_failure script. */
+    void (*on_failure)(void *state, const struct hook_failure *failure,
+                       struct hook_decision *decision);
+    /* Whether a script may be a queue's: -1 with message and line in `err`. A module that does not
+     * know the language of scripts leaves this NULL; without one that has it, scripts are refused.
+     */
+    int (*check_script)(void *state, enum hook_script which, struct str source, struct err *err);
+    /* The queue was deleted, or has no scripts any more: forget what is kept for it. */
+    void (*queue_gone)(void *state, uint64_t queue_id);
+    /* Once in each turn of the loop that had something to do, and at least once a second. */
+    void (*tick)(void *state, uint64_t now_ms);
+    /* When the worker ends, if init succeeded. */
     void (*exit)(void *state);
 };
 
@@ -74,14 +145,23 @@ struct hook_set;
 
 /* Starts every module; NULL, with those already started ended, when one cannot. */
 struct hook_set *hook_set_create(const struct hook_module *const *modules, const struct conf *conf,
-                                 struct err *err) __attribute__((warn_unused_result));
+                                 const struct hook_services *services, struct err *err)
+    __attribute__((warn_unused_result));
 void hook_set_destroy(struct hook_set *set); /* NULL is fine */
 
-/* Asks all modules for a verdict. It keeps the limits above whatever they say: a fairness key that
- * is too long or no UTF-8 becomes "default", throttle keys of that kind, or too many, are all
- * dropped. */
+/* Asks all modules for a verdict, until one rejects the message. It keeps the limits above whatever
+ * they say: a fairness key that is too long or no UTF-8 becomes "default", throttle keys of that
+ * kind, or too many, are all dropped. */
 void hook_set_on_enqueue(const struct hook_set *set, const struct hook_message *message,
                          struct hook_memory *memory, struct hook_verdict *verdict);
+/* Asks all modules what becomes of a nacked message. */
+void hook_set_on_failure(const struct hook_set *set, const struct hook_failure *failure,
+                         struct hook_decision *decision);
+/* -1 when a module refuses the script, or none knows its language. */
+int hook_set_check_script(const struct hook_set *set, enum hook_script which, struct str source,
+                          struct err *err) __attribute__((warn_unused_result));
+void hook_set_queue_gone(const struct hook_set *set, uint64_t queue_id);
+void hook_set_tick(const struct hook_set *set, uint64_t now_ms);
 
 /* Aligned to 16; NULL without memory. */
 void *hook_alloc(struct hook_memory *memory, size_t size) __attribute__((warn_unused_result));

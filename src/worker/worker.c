@@ -32,6 +32,7 @@ enum worker_phase {
 struct worker {
     const struct worker_options *options;
     struct loop *loop;
+    struct hook_services services;
     struct hook_set *hooks;
     struct pipeline *pipeline;
     struct sessions sessions;
@@ -350,7 +351,7 @@ static int worker_start(struct worker *worker, struct err *err)
     worker->loop = loop_create(err);
     if (!worker->loop)
         return -1;
-    worker->hooks = hook_set_create(hook_modules, options->conf, err);
+    worker->hooks = hook_set_create(hook_modules, options->conf, &worker->services, err);
     if (!worker->hooks) {
         worker->status = EXIT_CONFIGURATION;
         return -1;

@@ -247,6 +247,7 @@ static void finish(struct client *client, uint8_t behaviour)
 
 static void start_hooks(void)
 {
+    static const struct hook_services services;
     static struct conf_section sections[8];
     static struct conf *conf;
     struct conf_errors errors;
@@ -261,7 +262,7 @@ static void start_hooks(void)
     conf = conf_load_text("file", str_from_c(text), "/", NULL, sections, count, &errors);
     REQUIRE(conf != NULL);
     conf_errors_free(&errors);
-    hooks = hook_set_create(hook_modules, conf, &err);
+    hooks = hook_set_create(hook_modules, conf, &services, &err);
     REQUIRE(hooks != NULL);
 }
 

@@ -15,10 +15,14 @@ static const struct schema_key keys[] = {
     {.type = SCHEMA_END},
 };
 
+static const struct hook_services no_services;
 static char journal[64];
 
-static int alpha_init(const void *conf, void **state, struct err *err)
+static int alpha_init(const void *conf, const struct conf *all,
+                      const struct hook_services *services, void **state, struct err *err)
 {
+    (void)all;
+    assert_ptr_equal(services, &no_services);
     (void)err;
     strcat(journal, "+a");
     *state = ((const struct settings *)conf)->word;
@@ -48,7 +52,8 @@ static void alpha_exit(void *state)
     strcat(journal, "-a");
 }
 
-static struct str beta_key;
+static struct str beta_key, beta_reason;
+static uint64_t beta_delay_ms;
 static uint16_t beta_throttles;
 
 static void beta_on_enqueue(void *state, const struct hook_message *message,
@@ -62,10 +67,46 @@ static void beta_on_enqueue(void *state, const struct hook_message *message,
         verdict->fairness_key = beta_key;
     if (beta_throttles)
         verdict->throttle_count = beta_throttles;
+    verdict->rejected = beta_reason;
+    verdict->delay_ms = beta_delay_ms;
 }
 
-static int failing_init(const void *conf, void **state, struct err *err)
+static uint64_t beta_gone, beta_ticks;
+
+static void beta_on_failure(void *state, const struct hook_failure *failure,
+                            struct hook_decision *decision)
 {
+    (void)state;
+    assert_int_equal(decision->action, HOOK_RETRY);
+    decision->action = failure->attempts > 2 ? HOOK_DEAD_LETTER : HOOK_RETRY;
+    decision->delay_ms = beta_delay_ms;
+}
+
+static int beta_check_script(void *state, enum hook_script which, struct str source,
+                             struct err *err)
+{
+    (void)state;
+    assert_int_equal(which, HOOK_ON_FAILURE);
+    return str_equal(source, STR("good")) ? 0 : err_set(err, 0, "line 1: bad");
+}
+
+static void beta_queue_gone(void *state, uint64_t queue_id)
+{
+    (void)state;
+    beta_gone = queue_id;
+}
+
+static void beta_tick(void *state, uint64_t now_ms)
+{
+    (void)state;
+    beta_ticks += now_ms;
+}
+
+static int failing_init(const void *conf, const struct conf *all,
+                        const struct hook_services *services, void **state, struct err *err)
+{
+    (void)all;
+    (void)services;
     (void)state;
     assert_null(conf);
     return err_set(err, 0, "no");
@@ -82,7 +123,25 @@ static const struct hook_module alpha = {
     .exit = alpha_exit,
 };
 static const struct hook_module beta = {
-    .version = HOOK_VERSION, .name = "beta", .on_enqueue = beta_on_enqueue};
+    .version = HOOK_VERSION,
+    .name = "beta",
+    .on_enqueue = beta_on_enqueue,
+    .on_failure = beta_on_failure,
+    .check_script = beta_check_script,
+    .queue_gone = beta_queue_gone,
+    .tick = beta_tick,
+};
+static void rejecting_on_enqueue(void *state, const struct hook_message *message,
+                                 struct hook_memory *memory, struct hook_verdict *verdict)
+{
+    (void)state;
+    (void)message;
+    (void)memory;
+    verdict->rejected = STR("no");
+}
+
+static const struct hook_module rejecting = {
+    .version = HOOK_VERSION, .name = "rejecting", .on_enqueue = rejecting_on_enqueue};
 static const struct hook_module failing = {
     .version = HOOK_VERSION, .name = "failing", .init = failing_init};
 static const struct hook_module old = {.version = HOOK_VERSION + 1, .name = "old"};
@@ -96,7 +155,8 @@ static int setup(void **state)
 {
     (void)state;
     journal[0] = '\0';
-    beta_key = (struct str){NULL, 0};
+    beta_key = beta_reason = (struct str){NULL, 0};
+    beta_delay_ms = 0;
     beta_throttles = 0;
     return 0;
 }
@@ -120,7 +180,7 @@ static struct hook_verdict ask(struct hook_memory *memory)
     struct hook_message message = {.queue = STR("orders")};
     struct hook_verdict verdict;
     struct err err;
-    struct hook_set *set = hook_set_create(modules, &conf, &err);
+    struct hook_set *set = hook_set_create(modules, &conf, &no_services, &err);
 
     assert_non_null(set);
     hook_set_on_enqueue(set, &message, memory, &verdict);
@@ -162,6 +222,77 @@ static void test_limits(void **state)
     hook_memory_free(&memory);
 }
 
+/* Nobody after the one that rejects is asked. */
+static void test_rejection(void **state)
+{
+    static uint8_t text[HOOK_REASON_MAX + 10];
+    struct hook_memory memory = {NULL};
+
+    (void)state;
+    assert_null(ask(&memory).rejected.data);
+    memset(text, 'r', sizeof(text));
+    beta_reason = str_of(text, sizeof(text));
+    assert_int_equal(ask(&memory).rejected.size, HOOK_REASON_MAX);
+    beta_reason = STR("\xff");
+    assert_true(str_equal(ask(&memory).rejected, STR("rejected")));
+    const struct hook_module *const modules[] = {&rejecting, &alpha, NULL};
+    struct hook_message message = {.queue = STR("orders")};
+    struct hook_verdict verdict;
+    struct err err;
+    struct hook_set *set = hook_set_create(modules, &conf, &no_services, &err);
+    assert_non_null(set);
+    hook_set_on_enqueue(set, &message, &memory, &verdict);
+    assert_true(str_equal(verdict.rejected, STR("no")));
+    assert_int_equal(verdict.weight, 1);
+    hook_set_destroy(set);
+    hook_memory_free(&memory);
+}
+
+static void test_delays_are_bounded(void **state)
+{
+    const struct hook_module *const modules[] = {&beta, NULL};
+    struct hook_memory memory = {NULL};
+    struct hook_failure failure = {.attempts = 3};
+    struct hook_decision decision;
+    struct err err;
+
+    (void)state;
+    beta_delay_ms = UINT64_MAX;
+    assert_int_equal(ask(&memory).delay_ms, HOOK_DELAY_MAX_MS);
+    hook_memory_free(&memory);
+    struct hook_set *set = hook_set_create(modules, &conf, &no_services, &err);
+    assert_non_null(set);
+    hook_set_on_failure(set, &failure, &decision);
+    assert_int_equal(decision.action, HOOK_DEAD_LETTER);
+    assert_int_equal(decision.delay_ms, HOOK_DELAY_MAX_MS);
+    failure.attempts = 1;
+    hook_set_on_failure(set, &failure, &decision);
+    assert_int_equal(decision.action, HOOK_RETRY);
+    hook_set_queue_gone(set, 7);
+    assert_int_equal(beta_gone, 7);
+    hook_set_tick(set, 5);
+    assert_int_equal(beta_ticks, 5);
+    hook_set_destroy(set);
+}
+
+static void test_scripts_need_somebody_who_knows_them(void **state)
+{
+    const struct hook_module *const deaf[] = {&alpha, NULL};
+    const struct hook_module *const modules[] = {&alpha, &beta, NULL};
+    struct err err;
+
+    (void)state;
+    struct hook_set *set = hook_set_create(deaf, &conf, &no_services, &err);
+    assert_int_equal(hook_set_check_script(set, HOOK_ON_FAILURE, STR("good"), &err), -1);
+    assert_string_equal(err.text, "this build has no Lua module");
+    hook_set_destroy(set);
+    set = hook_set_create(modules, &conf, &no_services, &err);
+    assert_int_equal(hook_set_check_script(set, HOOK_ON_FAILURE, STR("good"), &err), 0);
+    assert_int_equal(hook_set_check_script(set, HOOK_ON_FAILURE, STR("other"), &err), -1);
+    assert_string_equal(err.text, "line 1: bad");
+    hook_set_destroy(set);
+}
+
 static void test_failures(void **state)
 {
     const struct hook_module *const broken[] = {&alpha, &failing, NULL};
@@ -169,10 +300,10 @@ static void test_failures(void **state)
     struct err err;
 
     (void)state;
-    assert_null(hook_set_create(broken, &conf, &err));
+    assert_null(hook_set_create(broken, &conf, &no_services, &err));
     assert_string_equal(err.text, "module failing: no");
     assert_string_equal(journal, "+a-a");
-    assert_null(hook_set_create(outdated, &conf, &err));
+    assert_null(hook_set_create(outdated, &conf, &no_services, &err));
     assert_non_null(strstr(err.text, "old"));
     hook_set_destroy(NULL);
 }
@@ -183,6 +314,9 @@ int main(void)
         cmocka_unit_test_setup(test_sections, setup),
         cmocka_unit_test_setup(test_modules_are_asked_in_order, setup),
         cmocka_unit_test_setup(test_limits, setup),
+        cmocka_unit_test_setup(test_rejection, setup),
+        cmocka_unit_test_setup(test_delays_are_bounded, setup),
+        cmocka_unit_test_setup(test_scripts_need_somebody_who_knows_them, setup),
         cmocka_unit_test_setup(test_failures, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,8 @@ extern const struct hook_module header_key_module;
 
 static const struct hook_module *const modules[] = {&header_key_module, NULL};
 
+static const struct hook_services no_services;
+
 struct fixture {
     struct conf *conf;
     struct hook_set *set;
@@ -30,7 +32,7 @@ static void start(struct fixture *fixture, const char *yaml)
     fixture->conf = conf_load("/dev/null", NULL, yaml, &section, 1, &errors);
     if (!fixture->conf)
         fail_msg("%s", conf_errors_text(&errors));
-    fixture->set = hook_set_create(modules, fixture->conf, &err);
+    fixture->set = hook_set_create(modules, fixture->conf, &no_services, &err);
     assert_non_null(fixture->set);
     conf_errors_free(&errors);
 }
