@@ -29,11 +29,29 @@ static bool parse_reference(struct str reference, struct record_message *message
            message->apart <= (uint64_t)message->chunks * RECORD_CHUNK_MAX;
 }
 
+/* Takes the block off the front of `body`. */
+static bool parse_dead(struct str *body, struct record_dead *dead)
+{
+    if (body->size < RECORD_DEAD_HEADER)
+        return false;
+    size_t reason = bytes_get_u16(body->data + 8), origin = bytes_get_u16(body->data + 10);
+    if (reason > RECORD_DEAD_REASON_MAX || origin > RECORD_DEAD_ORIGIN_MAX ||
+        reason + origin > body->size - RECORD_DEAD_HEADER)
+        return false;
+    const uint8_t *texts = body->data + RECORD_DEAD_HEADER;
+    dead->dead_ms = bytes_get_u64(body->data);
+    dead->reason = str_of(texts, reason);
+    dead->origin = str_of(texts + reason, origin);
+    size_t size = RECORD_DEAD_HEADER + reason + origin;
+    *body = str_of(body->data + size, body->size - size);
+    return true;
+}
+
 bool record_message_parse(struct str value, struct record_message *message)
 {
     size_t at = RECORD_MESSAGE_HEADER;
     if (value.size < at || value.data[0] != RECORD_MESSAGE_VERSION ||
-        (value.data[1] & ~RECORD_MESSAGE_APART) != 0)
+        (value.data[1] & ~(RECORD_MESSAGE_APART | RECORD_MESSAGE_DEAD)) != 0)
         return false;
     message->attempt = bytes_get_u32(value.data + 4);
     message->weight = bytes_get_u32(value.data + 8);
@@ -47,12 +65,33 @@ bool record_message_parse(struct str value, struct record_message *message)
         at += RECORD_MESSAGE_REFERENCE;
     }
     message->body = str_of(value.data + at, value.size - at);
-    return true;
+    message->is_dead = (value.data[1] & RECORD_MESSAGE_DEAD) != 0;
+    message->dead = (struct record_dead){.dead_ms = 0};
+    return !message->is_dead || parse_dead(&message->body, &message->dead);
 }
 
 void record_message_set_attempt(uint8_t *value, uint32_t attempt)
 {
     bytes_put_u32(value + 4, attempt);
+}
+
+void record_message_append(struct buf *out, struct str value, const struct record_message *message,
+                           const struct record_dead *dead)
+{
+    uint8_t header[RECORD_MESSAGE_HEADER + RECORD_MESSAGE_REFERENCE];
+    size_t size = RECORD_MESSAGE_HEADER + (message->apart ? RECORD_MESSAGE_REFERENCE : 0);
+    memcpy(header, value.data, size);
+    header[1] = (uint8_t)((header[1] & ~RECORD_MESSAGE_DEAD) | (dead ? RECORD_MESSAGE_DEAD : 0));
+    buf_append(out, header, size);
+    if (dead) {
+        buf_append_u64(out, dead->dead_ms);
+        buf_append_u16(out, (uint16_t)dead->reason.size);
+        buf_append_u16(out, (uint16_t)dead->origin.size);
+        buf_append_u32(out, 0);
+        buf_append_str(out, dead->reason);
+        buf_append_str(out, dead->origin);
+    }
+    buf_append_str(out, message->body);
 }
 
 void record_lane_append(struct buf *out, const struct record_lane *lane)
@@ -97,6 +136,29 @@ struct str record_throttle_next(struct str *keys)
     struct str key = str_of(keys->data + 2, size);
     *keys = str_of(keys->data + 2 + size, keys->size - 2 - size);
     return key;
+}
+
+void record_delayed_begin(struct buf *out, const struct record_lane *lane)
+{
+    size_t size = 10 + lane->fairness_key.size + lane->throttle_keys.size;
+    buf_append_u8(out, RECORD_DELAYED_VERSION);
+    buf_append_u8(out, 0);
+    buf_append_u16(out, 0);
+    buf_append_u32(out, (uint32_t)size);
+    record_lane_append(out, lane);
+}
+
+bool record_delayed_parse(struct str value, struct record_delayed *delayed)
+{
+    if (value.size < RECORD_DELAYED_HEADER || value.data[0] != RECORD_DELAYED_VERSION)
+        return false;
+    size_t size = bytes_get_u32(value.data + 4);
+    if (size > value.size - RECORD_DELAYED_HEADER)
+        return false;
+    const uint8_t *lane = value.data + RECORD_DELAYED_HEADER;
+    delayed->value = str_of(lane + size, value.size - RECORD_DELAYED_HEADER - size);
+    return record_lane_parse(str_of(lane, size), &delayed->lane) &&
+           record_message_parse(delayed->value, &delayed->message);
 }
 
 void record_leases_header(uint8_t header[RECORD_LEASES_HEADER], uint16_t count, uint64_t expires_ms)

@@ -16,6 +16,23 @@ static void require_inside(struct str whole, struct str part)
             (part.data >= whole.data && part.data + part.size <= whole.data + whole.size));
 }
 
+/* Both forms of a value that was rewritten are read back, with the same body. */
+static void rewritten(struct str value, const struct record_message *parsed)
+{
+    struct record_message again;
+    struct buf buf;
+    for (int with = 0; with < 2; with++) {
+        const struct record_dead dead = {.dead_ms = 7, .reason = STR("why"), .origin = STR("q")};
+        buf_init(&buf, 0);
+        record_message_append(&buf, value, parsed, with ? &dead : NULL);
+        REQUIRE(!buf.failed && record_message_parse(buf_str(&buf), &again));
+        REQUIRE(str_equal(again.body, parsed->body) && again.apart == parsed->apart);
+        REQUIRE(again.is_dead == (with != 0) &&
+                (!with || str_equal(again.dead.reason, STR("why"))));
+        buf_free(&buf);
+    }
+}
+
 static void message(struct str value)
 {
     struct record_message parsed, again;
@@ -23,14 +40,38 @@ static void message(struct str value)
     if (!record_message_parse(value, &parsed))
         return;
     require_inside(value, parsed.body);
+    rewritten(value, &parsed);
     size_t size = record_message_header(header, &parsed);
+    if (parsed.is_dead) {
+        require_inside(value, parsed.dead.reason);
+        require_inside(value, parsed.dead.origin);
+        size += RECORD_DEAD_HEADER + parsed.dead.reason.size + parsed.dead.origin.size;
+    }
     REQUIRE(parsed.body.size + size == value.size);
+    size = record_message_header(header, &parsed);
     REQUIRE(!parsed.apart || parsed.chunks > 0);
     record_message_set_attempt(header, parsed.attempt);
     REQUIRE(record_message_parse(str_of(header, size), &again));
     REQUIRE(again.apart == parsed.apart && again.chunks == parsed.chunks);
     REQUIRE(again.attempt == parsed.attempt && again.weight == parsed.weight &&
             again.enqueued_ms == parsed.enqueued_ms && uuid_equal(&again.id, &parsed.id));
+}
+
+static void delayed(struct str value)
+{
+    struct record_delayed parsed;
+    struct buf buf;
+    if (!record_delayed_parse(value, &parsed))
+        return;
+    require_inside(value, parsed.value);
+    require_inside(value, parsed.lane.fairness_key);
+    require_inside(parsed.value, parsed.message.body);
+    buf_init(&buf, 0);
+    record_delayed_begin(&buf, &parsed.lane);
+    buf_append_str(&buf, parsed.value);
+    REQUIRE(!buf.failed && buf.size == value.size);
+    REQUIRE(record_delayed_parse(buf_str(&buf), &parsed));
+    buf_free(&buf);
 }
 
 static void lane(struct str value)
@@ -84,6 +125,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct str value = str_of(data, size);
     message(value);
+    delayed(value);
     lane(value);
     leases(value);
     marker(value);

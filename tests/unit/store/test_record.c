@@ -94,6 +94,76 @@ static void a_marker_is_read_as_written(void **state)
     assert_false(record_marker_parse(str_of(value, sizeof(value)), &out));
 }
 
+static void a_dead_letter_says_so_and_can_be_made_an_ordinary_message(void **state)
+{
+    struct record_message in = {.attempt = 3, .apart = 5000, .chunks = 1}, out;
+    uint8_t header[RECORD_MESSAGE_HEADER + RECORD_MESSAGE_REFERENCE];
+    uint8_t reason[RECORD_DEAD_REASON_MAX];
+    struct record_dead dead = {.dead_ms = 1ull << 44, .origin = STR("orders")};
+    struct buf plain, marked, again;
+    (void)state;
+    memset(reason, 'r', sizeof(reason));
+    dead.reason = str_of(reason, sizeof(reason));
+    buf_init(&plain, 0);
+    buf_init(&marked, 0);
+    buf_init(&again, 0);
+    buf_append(&plain, header, record_message_header(header, &in));
+    buf_append_str(&plain, STR("abc"));
+    assert_true(record_message_parse(buf_str(&plain), &in));
+    assert_false(in.is_dead);
+    record_message_append(&marked, buf_str(&plain), &in, &dead);
+    assert_true(record_message_parse(buf_str(&marked), &out));
+    assert_true(out.is_dead);
+    assert_int_equal(out.dead.dead_ms, dead.dead_ms);
+    assert_true(str_equal(out.dead.reason, dead.reason));
+    assert_true(str_equal(out.dead.origin, dead.origin));
+    assert_true(str_equal(out.body, STR("abc")));
+    assert_int_equal(out.apart, 5000);
+    for (size_t size = 0; size < marked.size - 3; size++)
+        assert_false(record_message_parse(str_of(marked.data, size), &in));
+    /* What it says is replaced, not added to, and can be taken away. */
+    dead.reason = STR("again");
+    record_message_append(&again, buf_str(&marked), &out, &dead);
+    assert_int_equal(again.size, marked.size - RECORD_DEAD_REASON_MAX + 5);
+    buf_clear(&again);
+    record_message_append(&again, buf_str(&marked), &out, NULL);
+    assert_true(str_equal(buf_str(&again), buf_str(&plain)));
+    bytes_put_u16(marked.data + RECORD_MESSAGE_HEADER + RECORD_MESSAGE_REFERENCE + 8, 1025);
+    assert_false(record_message_parse(buf_str(&marked), &out));
+    buf_free(&plain);
+    buf_free(&marked);
+    buf_free(&again);
+}
+
+static void a_delayed_message_has_its_lane_with_it(void **state)
+{
+    const struct record_lane lane = {.weight = 4,
+                                     .fairness_key = STR("tenant"),
+                                     .throttle_count = 1,
+                                     .throttle_keys = STR("\0\2ab")};
+    struct record_message message = {.attempt = 1};
+    struct record_delayed out;
+    uint8_t header[RECORD_MESSAGE_HEADER + RECORD_MESSAGE_REFERENCE];
+    struct buf value;
+    (void)state;
+    buf_init(&value, 0);
+    record_delayed_begin(&value, &lane);
+    size_t start = value.size;
+    buf_append(&value, header, record_message_header(header, &message));
+    buf_append_str(&value, STR("abc"));
+    assert_true(record_delayed_parse(buf_str(&value), &out));
+    assert_true(str_equal(out.lane.fairness_key, lane.fairness_key));
+    assert_true(str_equal(out.lane.throttle_keys, lane.throttle_keys));
+    assert_int_equal(out.lane.weight, 4);
+    assert_true(str_equal(out.value, str_of(value.data + start, value.size - start)));
+    assert_true(str_equal(out.message.body, STR("abc")));
+    for (size_t size = 0; size < start + RECORD_MESSAGE_HEADER; size++)
+        assert_false(record_delayed_parse(str_of(value.data, size), &out));
+    bytes_put_u32(value.data + 4, UINT32_MAX);
+    assert_false(record_delayed_parse(buf_str(&value), &out));
+    buf_free(&value);
+}
+
 static void a_lane_is_read_as_written_and_only_whole(void **state)
 {
     const struct str throttle = STR("\0\1x\0\0\0\3abc");
@@ -156,6 +226,8 @@ int main(void)
         cmocka_unit_test(a_message_is_read_as_written),
         cmocka_unit_test(a_reference_is_read_as_written_and_only_when_it_can_be),
         cmocka_unit_test(a_marker_is_read_as_written),
+        cmocka_unit_test(a_dead_letter_says_so_and_can_be_made_an_ordinary_message),
+        cmocka_unit_test(a_delayed_message_has_its_lane_with_it),
         cmocka_unit_test(a_lane_is_read_as_written_and_only_whole),
         cmocka_unit_test(a_batch_is_read_as_written_and_only_whole),
     };
