@@ -10,201 +10,15 @@
 #include <stdlib.h>
 
 #include "broker/apart.h"
+#include "broker/pick.h"
 #include "fibp/status.h"
 #include "os/log.h"
 #include "os/time.h"
-#include "store/record.h"
 
-#define PULL_MESSAGES QUEUE_PULL
 #define LATER_MS 500
-#define PULL_BYTES                                                                                 \
-    (1u << 20)       /* a pull reads no more once it has so many; one message may be larger */
 #define BULK_WORTH 4 /* a bulk read copies 32 KiB and more: fewer messages are read one by one */
 
-/* A lane's part of a pull. */
-struct pull_lane {
-    struct lane *lane;
-    struct str fairness_key;  /* copies in scratch memory: without the lock the lane may go */
-    struct str throttle_keys; /* in stored form */
-    uint16_t throttle_count;
-    uint32_t wanted;       /* messages the round robin gave it */
-    uint32_t read;         /* of those, read so far */
-    uint64_t next;         /* lane->next after it */
-    uint32_t uncounted;    /* of those read, messages that lane->ready did not count */
-    bool ended;            /* the store has no more of this lane */
-    struct list *returned; /* next one to take of lane->returned */
-};
-
-struct pull_message {
-    struct record_message message; /* its body in scratch memory */
-    struct pull_lane *lane;
-    struct lease *lease; /* new, or the returned one that is taken again */
-    bool retaken;
-    uint64_t seq;
-    struct local_subscription *consumer;
-};
-
-struct pull {
-    struct broker *broker;
-    struct local_queue *local;
-    struct queue *queue;
-    DBC *cursor;
-    uint64_t wall_ms, monotonic_ms;
-    uint32_t room;                 /* messages that consumers can take, at most PULL_MESSAGES */
-    uint32_t order[PULL_MESSAGES]; /* index of the lane of each pick */
-    uint32_t picks;
-    struct pull_lane lanes[PULL_MESSAGES];
-    uint32_t lane_count;
-    struct pull_message messages[PULL_MESSAGES]; /* in the order of the picks */
-    uint32_t count;
-    uint64_t batch_seq;
-    size_t bytes;
-    bool zone_full;
-};
-
-/* --- room of consumers ---
- *
- * One without room is moved aside and not looked at again until something gives it room: the end of
- * a lease (queue_consumer_relieved), OPERATION_ROOM for its connection, or a pull that fails. So
- * neither an ack nor a pull costs more when many others wait. */
-
-/* True, and the subscription waits for OPERATION_ROOM, when the window has none. */
-static bool window_is_full(struct delivery_window *window, struct local_subscription *sub)
-{
-    if (atomic_load(&window->queued) < window->limit)
-        return false;
-    /* Said first, looked again after: the loop clears it when it has written enough. */
-    atomic_store(&window->paused, 1);
-    if (atomic_load(&window->queued) < window->limit)
-        return false;
-    if (!window->waiting.next)
-        list_init(&window->waiting);
-    list_append(&window->waiting, &sub->wait);
-    return true;
-}
-
-static uint32_t consumer_room(const struct pull *pull, struct local_subscription *sub)
-{
-    uint32_t limit = pull->broker->options.max_unacked;
-    uint64_t held = sub->consumer->unacked + sub->assigned;
-    if (held >= limit) {
-        sub->consumer->full = true;
-        return 0;
-    }
-    struct delivery_window *window = sub->subscription->window;
-    if (window_is_full(window, sub) || (window->worker && window_is_full(window->worker, sub)))
-        return 0;
-    uint64_t room = limit - held;
-    if (sub->subscription->limit) {
-        uint32_t given = sub->subscription->delivered + sub->assigned;
-        uint32_t left = sub->subscription->limit > given ? sub->subscription->limit - given : 0;
-        room = room < left ? room : left;
-    }
-    return room > PULL_MESSAGES ? PULL_MESSAGES : (uint32_t)room;
-}
-
-static void reopen(struct local_subscription *sub)
-{
-    list_remove(&sub->link);
-    list_append(&sub->local->open, &sub->link);
-}
-
-static void reopen_relieved(struct pull *pull)
-{
-    struct consumer *consumer;
-    while ((consumer = queue_consumer_relieved(pull->queue, pull->broker->options.slot)))
-        reopen(consumer->local);
-}
-
-/* After assign_consumers, when none of the messages went out. */
-static void reopen_assigned(struct pull *pull)
-{
-    for (uint32_t i = 0; i < pull->count; i++) {
-        struct local_subscription *sub = pull->messages[i].consumer;
-        sub->consumer->full = false;
-        list_remove(&sub->wait);
-        reopen(sub);
-    }
-    pull->count = 0;
-}
-
-/* Sets pull->room and moves consumers without room aside. */
-static void find_room(struct pull *pull)
-{
-    reopen_relieved(pull);
-    pull->room = 0;
-    LIST_EACH_SAFE(&pull->local->open, entry)
-    {
-        uint32_t room = consumer_room(pull, CONTAINER_OF(entry, struct local_subscription, link));
-        if (room == 0) {
-            list_remove(entry);
-            list_append(&pull->local->paused, entry);
-        }
-        pull->room += room;
-        if (pull->room >= PULL_MESSAGES)
-            break;
-    }
-    /* No more than the bytes of a pull allow, so that no lane uses up what others were given. */
-    size_t fitting =
-        pull->local->record_size ? PULL_BYTES / pull->local->record_size : PULL_MESSAGES;
-    uint32_t most = fitting < PULL_MESSAGES ? (uint32_t)fitting : PULL_MESSAGES;
-    if (pull->room > most)
-        pull->room = most ? most : 1;
-}
-
-/* --- (1) picking --- */
-
-static uint64_t lane_available(const struct pull *pull, const struct lane *lane)
-{
-    if (lane->unscanned && !lane->drained)
-        return UINT64_MAX;
-    for (uint32_t i = 0; i < pull->lane_count; i++)
-        if (pull->lanes[i].lane == lane)
-            return lane->ready - pull->lanes[i].wanted;
-    return lane->ready;
-}
-
-/* The lanes that it passes over are all in the pull: settle() looks at them again. */
-static struct lane *choose_lane(const struct pull *pull, const struct fairness_key *key)
-{
-    struct lane *lane = queue_key_first(key);
-    while (lane && !lane_available(pull, lane)) {
-        queue_key_skip(lane);
-        lane = queue_key_first(key);
-    }
-    return lane;
-}
-
-static uint32_t pull_lane_index(struct pull *pull, struct lane *lane)
-{
-    for (uint32_t i = 0; i < pull->lane_count; i++)
-        if (pull->lanes[i].lane == lane)
-            return i;
-    pull->lanes[pull->lane_count] =
-        (struct pull_lane){.lane = lane, .next = lane->next, .returned = lane->returned.next};
-    return pull->lane_count++;
-}
-
-static void pick(struct pull *pull)
-{
-    struct drr *drr = &pull->queue->drr;
-    while (pull->picks < pull->room) {
-        struct drr_key *front = drr_front(drr);
-        if (!front)
-            break;
-        struct lane *lane = choose_lane(pull, CONTAINER_OF(front, struct fairness_key, drr));
-        if (!lane) { /* this pull has all of it; settle() looks again */
-            drr_deactivate(drr, front);
-            continue;
-        }
-        uint32_t index = pull_lane_index(pull, lane);
-        pull->lanes[index].wanted++;
-        pull->order[pull->picks++] = index;
-        drr_charge(drr, front);
-    }
-}
-
-/* --- (2) reading --- */
+/* --- (2) reading; (1) is broker/pick --- */
 
 static bool copy_body(struct pull *pull, struct record_message *message)
 {
@@ -496,24 +310,6 @@ static int write_leases(struct pull *pull, uint64_t timeout_ms)
 
 /* --- (4) the zone --- */
 
-/* Consumers take turns, one message each. */
-static struct local_subscription *next_consumer(struct pull *pull)
-{
-    struct list *open = &pull->local->open;
-    while (!list_empty(open)) {
-        struct list *entry = open->next;
-        struct local_subscription *sub = CONTAINER_OF(entry, struct local_subscription, link);
-        list_remove(entry);
-        if (consumer_room(pull, sub)) {
-            sub->assigned++;
-            list_append(open, entry);
-            return sub;
-        }
-        list_append(&pull->local->paused, entry);
-    }
-    return NULL;
-}
-
 static void publish_message(struct pull *pull, struct pull_message *message, uint64_t expires_ms,
                             struct lease_batch *batch)
 {
@@ -578,16 +374,6 @@ static void settle(struct pull *pull, bool published)
     }
 }
 
-/* A consumer for every message. There is one: no more were picked than find_room saw room for, and
- * only this thread makes room less. */
-static void assign_consumers(struct pull *pull)
-{
-    for (uint32_t i = 0; i < pull->count; i++)
-        pull->messages[i].consumer = next_consumer(pull);
-    for (uint32_t i = 0; i < pull->count; i++)
-        pull->messages[i].consumer->assigned = 0;
-}
-
 static int lease_messages(struct pull *pull)
 {
     /* Clocks are read in whole milliseconds: one more, so that no lease ends a fraction too early.
@@ -596,14 +382,14 @@ static int lease_messages(struct pull *pull)
     struct lease_batch *batch = prepare_leases(pull);
     if (!batch) {
         drop_leases(pull);
-        reopen_assigned(pull);
+        pick_undo_consumers(pull);
         return 0;
     }
     int result = write_leases(pull, timeout_ms);
     if (result) {
         drop_leases(pull);
         arena_free(pull->queue->scheduler->arena, batch);
-        reopen_assigned(pull);
+        pick_undo_consumers(pull);
         return result;
     }
     publish(pull, batch, timeout_ms);
@@ -615,12 +401,12 @@ static int pull_locked(struct pull *pull)
 {
     pull->monotonic_ms = time_monotonic_ms();
     pull->wall_ms = time_wall_ms();
-    find_room(pull);
+    pick_find_room(pull);
     if (!pull->room) {
         queue_wake_waiters(pull->queue);
         return 0;
     }
-    pick(pull);
+    pick_lanes(pull);
     int result = pull->picks ? queue_db_cursor(pull->local->db, &pull->cursor) : 0;
     if (!result && pull->picks)
         result = read_all(pull);
@@ -630,7 +416,7 @@ static int pull_locked(struct pull *pull)
     if (result)
         pull->count = 0;
     if (pull->count) {
-        assign_consumers(pull);
+        pick_consumers(pull);
         result = lease_messages(pull);
     }
     settle(pull, !result && !pull->zone_full);

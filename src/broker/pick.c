@@ -1,0 +1,170 @@
+/* pick - who has room, and whose turn it is; see broker/pick.h */
+#include "broker/pick.h"
+
+/* --- room of consumers ---
+ *
+ * One without room is moved aside and not looked at again until something gives it room: the end of
+ * a lease (queue_consumer_relieved), OPERATION_ROOM for its connection, or a pull that fails. So
+ * neither an ack nor a pull costs more when many others wait. */
+
+/* True, and the subscription waits for OPERATION_ROOM, when the window has none. */
+static bool window_is_full(struct delivery_window *window, struct local_subscription *sub)
+{
+    if (atomic_load(&window->queued) < window->limit)
+        return false;
+    /* Said first, looked again after: the loop clears it when it has written enough. */
+    atomic_store(&window->paused, 1);
+    if (atomic_load(&window->queued) < window->limit)
+        return false;
+    if (!window->waiting.next)
+        list_init(&window->waiting);
+    list_append(&window->waiting, &sub->wait);
+    return true;
+}
+
+static uint32_t consumer_room(const struct pull *pull, struct local_subscription *sub)
+{
+    uint32_t limit = pull->broker->options.max_unacked;
+    uint64_t held = sub->consumer->unacked + sub->assigned;
+    if (held >= limit) {
+        sub->consumer->full = true;
+        return 0;
+    }
+    struct delivery_window *window = sub->subscription->window;
+    if (window_is_full(window, sub) || (window->worker && window_is_full(window->worker, sub)))
+        return 0;
+    uint64_t room = limit - held;
+    if (sub->subscription->limit) {
+        uint32_t given = sub->subscription->delivered + sub->assigned;
+        uint32_t left = sub->subscription->limit > given ? sub->subscription->limit - given : 0;
+        room = room < left ? room : left;
+    }
+    return room > PULL_MESSAGES ? PULL_MESSAGES : (uint32_t)room;
+}
+
+static void reopen(struct local_subscription *sub)
+{
+    list_remove(&sub->link);
+    list_append(&sub->local->open, &sub->link);
+}
+
+static void reopen_relieved(struct pull *pull)
+{
+    struct consumer *consumer;
+    while ((consumer = queue_consumer_relieved(pull->queue, pull->broker->options.slot)))
+        reopen(consumer->local);
+}
+
+void pick_find_room(struct pull *pull)
+{
+    reopen_relieved(pull);
+    pull->room = 0;
+    LIST_EACH_SAFE(&pull->local->open, entry)
+    {
+        uint32_t room = consumer_room(pull, CONTAINER_OF(entry, struct local_subscription, link));
+        if (room == 0) {
+            list_remove(entry);
+            list_append(&pull->local->paused, entry);
+        }
+        pull->room += room;
+        if (pull->room >= PULL_MESSAGES)
+            break;
+    }
+    /* No more than the bytes of a pull allow, so that no lane uses up what others were given. */
+    size_t fitting =
+        pull->local->record_size ? PULL_BYTES / pull->local->record_size : PULL_MESSAGES;
+    uint32_t most = fitting < PULL_MESSAGES ? (uint32_t)fitting : PULL_MESSAGES;
+    if (pull->room > most)
+        pull->room = most ? most : 1;
+}
+
+/* --- lanes --- */
+
+static uint64_t lane_available(const struct pull *pull, const struct lane *lane)
+{
+    if (lane->unscanned && !lane->drained)
+        return UINT64_MAX;
+    for (uint32_t i = 0; i < pull->lane_count; i++)
+        if (pull->lanes[i].lane == lane)
+            return lane->ready - pull->lanes[i].wanted;
+    return lane->ready;
+}
+
+/* The lanes that it passes over are all in the pull: settle() looks at them again. */
+static struct lane *choose_lane(const struct pull *pull, const struct fairness_key *key)
+{
+    struct lane *lane = queue_key_first(key);
+    while (lane && !lane_available(pull, lane)) {
+        queue_key_skip(lane);
+        lane = queue_key_first(key);
+    }
+    return lane;
+}
+
+static uint32_t pull_lane_index(struct pull *pull, struct lane *lane)
+{
+    for (uint32_t i = 0; i < pull->lane_count; i++)
+        if (pull->lanes[i].lane == lane)
+            return i;
+    pull->lanes[pull->lane_count] =
+        (struct pull_lane){.lane = lane, .next = lane->next, .returned = lane->returned.next};
+    return pull->lane_count++;
+}
+
+void pick_lanes(struct pull *pull)
+{
+    struct drr *drr = &pull->queue->drr;
+    while (pull->picks < pull->room) {
+        struct drr_key *front = drr_front(drr);
+        if (!front)
+            break;
+        struct lane *lane = choose_lane(pull, CONTAINER_OF(front, struct fairness_key, drr));
+        if (!lane) { /* this pull has all of it; settle() looks again */
+            drr_deactivate(drr, front);
+            continue;
+        }
+        uint32_t index = pull_lane_index(pull, lane);
+        pull->lanes[index].wanted++;
+        pull->order[pull->picks++] = index;
+        drr_charge(drr, front);
+    }
+}
+
+/* --- consumers of what was picked --- */
+
+/* Consumers take turns, one message each. */
+static struct local_subscription *next_consumer(struct pull *pull)
+{
+    struct list *open = &pull->local->open;
+    while (!list_empty(open)) {
+        struct list *entry = open->next;
+        struct local_subscription *sub = CONTAINER_OF(entry, struct local_subscription, link);
+        list_remove(entry);
+        if (consumer_room(pull, sub)) {
+            sub->assigned++;
+            list_append(open, entry);
+            return sub;
+        }
+        list_append(&pull->local->paused, entry);
+    }
+    return NULL;
+}
+
+void pick_consumers(struct pull *pull)
+{
+    for (uint32_t i = 0; i < pull->count; i++)
+        pull->messages[i].consumer = next_consumer(pull);
+    for (uint32_t i = 0; i < pull->count; i++)
+        pull->messages[i].consumer->assigned = 0;
+}
+
+void pick_undo_consumers(struct pull *pull)
+{
+    for (uint32_t i = 0; i < pull->count; i++) {
+        struct local_subscription *sub = pull->messages[i].consumer;
+        sub->consumer->full = false;
+        list_remove(&sub->wait);
+        reopen(sub);
+    }
+    pull->count = 0;
+}
