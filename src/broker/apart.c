@@ -32,7 +32,7 @@ uint64_t apart_large_bytes(const struct operation *operation)
         return 0;
     for (uint32_t i = 0; i < enqueue->count; i++) {
         struct apart_split split;
-        if (enqueue->items[i].record.size <= APART_SMALL)
+        if (enqueue->items[i].record.size <= APART_SMALL || enqueue->items[i].rejected.data)
             continue;
         apart_split(enqueue->items[i].record, &split);
         bytes += apart_is_large(split.apart.size) ? split.apart.size : 0;
@@ -202,7 +202,7 @@ static int store_item(struct broker *broker, struct operation_enqueue_item *item
     int result = 0;
     *done = true;
     apart_split(item->record, &split);
-    if (!apart_is_large(split.apart.size))
+    if (!apart_is_large(split.apart.size) || item->rejected.data)
         return 0;
     if (find_target(broker, item, &local) != 0)
         return -1;

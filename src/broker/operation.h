@@ -57,8 +57,12 @@ struct operation_enqueue_item {
     const struct str *throttle_keys; /* from the hooks */
     uint32_t weight;                 /* as the hook gave it; scheduled as at least 1 */
     uint16_t throttle_count;
-    uint8_t status; /* out */
-    struct uuid id; /* out, when status is FIBP_OK */
+    bool hook_failed;    /* a hook failed: what stands above are defaults */
+    uint8_t status;      /* out */
+    uint64_t delay_ms;   /* from the hooks: deliver no earlier than so long after now */
+    struct str rejected; /* from the hooks: why it is answered FIBP_FORBIDDEN and not stored; data
+                          * NULL: accepted */
+    struct uuid id;      /* out, when status is FIBP_OK */
     uint64_t
         stored_in; /* private to the pipeline: queue that has its large part already; 0: none */
 };

@@ -46,6 +46,7 @@ static const char *make_all(struct broker *broker, struct creation *creations, u
                                           creations[i].record.visibility_timeout_ms);
         if (!creations[i].queue)
             return zone_full;
+        queue_configure(creations[i].queue, &creations[i].record);
     }
     return NULL;
 }

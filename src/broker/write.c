@@ -399,8 +399,9 @@ static int add_enqueue(struct grouping *grouping, struct operation_enqueue *enqu
     struct write_entry *entries =
         pool_zalloc(grouping->broker->scratch, enqueue->count * sizeof(*entries));
     for (uint32_t i = 0; i < enqueue->count; i++) {
-        enqueue->items[i].status = FIBP_STORAGE_ERROR;
-        if (!entries)
+        bool rejected = enqueue->items[i].rejected.data;
+        enqueue->items[i].status = rejected ? FIBP_FORBIDDEN : FIBP_STORAGE_ERROR;
+        if (!entries || rejected)
             continue;
         entries[i].kind = WRITE_ENQUEUE;
         entries[i].operation = &enqueue->operation;

@@ -1,6 +1,7 @@
 #include "sched/queue.h"
 
 #include "sched/scheduler.h"
+#include "store/catalog.h"
 
 static struct hash_allocator *allocator(struct queue *queue)
 {
@@ -493,6 +494,15 @@ struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_
         return queue;
     arena_free(scheduler->arena, queue);
     return NULL;
+}
+
+void queue_configure(struct queue *queue, const struct catalog_queue *record)
+{
+    atomic_store(&queue->visibility_timeout_ms, record->visibility_timeout_ms);
+    atomic_store(&queue->max_attempts, record->max_attempts);
+    atomic_store(&queue->paused, record->paused);
+    atomic_store(&queue->has_on_failure, record->on_failure.size > 0);
+    atomic_store(&queue->dead_letter_headers, record->dead_letter_headers);
 }
 
 int queue_clear(struct queue *queue)

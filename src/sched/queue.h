@@ -34,6 +34,7 @@
 #define QUEUE_LANE_IDLE_MS 60000u      /* an empty lane is freed after so long */
 #define QUEUE_LANE_IDLE_TIGHT_MS 1000u /* ... while the zone is nearly full */
 
+struct catalog_queue;
 struct scheduler;
 struct queue;
 
@@ -137,9 +138,13 @@ struct queue {
     struct lock lock;
     struct scheduler *scheduler;
     _Atomic uint64_t visibility_timeout_ms;
-    _Atomic uint64_t chunks_removed; /* of messages stored apart, ever */
-    _Atomic bool has_apart;          /* a message stored apart was leased here */
-    _Atomic bool sweep;              /* chunks without an owner may be there: for the keeper */
+    _Atomic uint32_t max_attempts;    /* 0: no limit */
+    _Atomic bool paused;              /* nothing is delivered */
+    _Atomic bool has_on_failure;      /* a nack asks a script */
+    _Atomic bool dead_letter_headers; /* consumers see reason, time and origin of dead letters */
+    _Atomic uint64_t chunks_removed;  /* of messages stored apart, ever */
+    _Atomic bool has_apart;           /* a message stored apart was leased here */
+    _Atomic bool sweep;               /* chunks without an owner may be there: for the keeper */
 
     uint64_t next_seq, next_lane; /* epoch.counter */
     struct hash keys;             /* fairness_key.link */
@@ -243,6 +248,8 @@ void queue_wake_waiters(struct queue *queue);
 
 struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_t id,
                            uint64_t visibility_timeout_ms) __attribute__((warn_unused_result));
+/* Takes the settings over that are in the catalog. */
+void queue_configure(struct queue *queue, const struct catalog_queue *record);
 /* Forgets all lanes and leases: as made, but for its numbers. */
 int queue_clear(struct queue *queue) __attribute__((warn_unused_result));
 /* Frees everything of it. Nobody may be able to reach it any more. */

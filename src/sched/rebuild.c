@@ -322,6 +322,7 @@ static int add_queue(void *context, const struct catalog_queue *record, struct e
     if (!queue)
         return err_set(err, 0, "shared_memory is full at queue \"%.*s\"; raise it to start",
                        STR_PRINT(record->name));
+    queue_configure(queue, record);
     if (!scheduler_add(rebuild->scheduler, queue)) {
         queue_destroy(queue);
         return err_set(err, 0, "the store has more queues than the limit of open files allows (%u)",

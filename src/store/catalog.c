@@ -10,12 +10,11 @@
 #include "os/time.h"
 #include "store/catalog.pb-c.h"
 
-#define NAME_MAX_BYTES 259 /* a name of 255 bytes and ".dlq" */
-#define KEY_MAX (2 + NAME_MAX_BYTES)
-#define VALUE_MAX 512
+#define KEY_MAX (2 + CATALOG_CONFIG_KEY_MAX)
 #define EPOCH_MAX ((1u << 24) - 1)
 
 enum kind {
+    KIND_CONFIG = 'C',
     KIND_COUNTER = 'N',
     KIND_DEAD = 'X',
     KIND_EPOCH = 'E',
@@ -35,7 +34,7 @@ struct key {
 
 static void key_set(struct key *key, enum kind kind, struct str name)
 {
-    size_t size = name.size < NAME_MAX_BYTES ? name.size : NAME_MAX_BYTES;
+    size_t size = name.size < KEY_MAX - 2 ? name.size : KEY_MAX - 2;
     key->bytes[0] = (uint8_t)kind;
     key->bytes[1] = 0;
     if (size)
@@ -52,29 +51,32 @@ static void dead_key_set(struct key *key, uint64_t id)
     key_set(key, KIND_DEAD, str_from_c(digits));
 }
 
-/* All messages here are of fixed-size fields: they pack into VALUE_MAX. */
 static int put(struct catalog *catalog, DB_TXN *txn, struct key *key,
                const ProtobufCMessage *message)
 {
-    uint8_t bytes[VALUE_MAX];
+    size_t size = protobuf_c_message_get_packed_size(message);
+    uint8_t *bytes = malloc(size ? size : 1);
+    if (!bytes)
+        return ENOMEM;
     DBT value = {.data = bytes, .size = (u_int32_t)protobuf_c_message_pack(message, bytes)};
-    return catalog->db->put(catalog->db, txn, &key->dbt, &value, 0);
+    int result = catalog->db->put(catalog->db, txn, &key->dbt, &value, 0);
+    free(bytes);
+    return result;
 }
 
 /* *message is NULL when there is no such key; owned by the caller. */
 static int get(struct catalog *catalog, DB_TXN *txn, struct key *key,
                const ProtobufCMessageDescriptor *type, ProtobufCMessage **message)
 {
-    uint8_t bytes[VALUE_MAX];
-    DBT value = {.data = bytes, .ulen = sizeof(bytes), .flags = DB_DBT_USERMEM};
+    DBT value = {.flags = DB_DBT_MALLOC};
     *message = NULL;
     int result = catalog->db->get(catalog->db, txn, &key->dbt, &value, txn ? DB_RMW : 0);
-    if (result == DB_NOTFOUND)
-        return 0;
-    if (result)
-        return result;
-    *message = protobuf_c_message_unpack(type, NULL, value.size, bytes);
-    return *message ? 0 : EINVAL;
+    if (!result) {
+        *message = protobuf_c_message_unpack(type, NULL, value.size, value.data);
+        result = *message ? 0 : EINVAL;
+    }
+    free(value.data);
+    return result == DB_NOTFOUND ? 0 : result;
 }
 
 /* Ids would be handed out again, and new queues find the messages of old ones in their files. */
@@ -185,28 +187,31 @@ int catalog_raise_epoch(struct catalog *catalog, uint32_t *epoch, struct err *er
     return result ? env_error(err, result, "raise the epoch in catalog.db") : 0;
 }
 
-/* Walks all records of one kind. The key without its kind is given as `name`. */
-static int each(struct catalog *catalog, enum kind kind,
+/* Walks all records of one kind whose keys begin with `prefix`. The key without its kind is given
+ * as `name`. */
+static int each(struct catalog *catalog, enum kind kind, struct str prefix,
                 int (*visit)(void *context, struct str name, struct str value, struct err *err),
                 void *context, struct err *err)
 {
     DBC *cursor = NULL;
     struct key key;
-    uint8_t bytes[VALUE_MAX];
-    DBT value = {.data = bytes, .ulen = sizeof(bytes), .flags = DB_DBT_USERMEM};
+    DBT value = {.flags = DB_DBT_REALLOC};
     int status = 0, result = catalog->db->cursor(catalog->db, NULL, &cursor, 0);
-    key_set(&key, kind, STR(""));
+    key_set(&key, kind, prefix);
     key.dbt.ulen = sizeof(key.bytes);
     key.dbt.flags = DB_DBT_USERMEM;
     for (u_int32_t how = DB_SET_RANGE; !result && !status; how = DB_NEXT) {
         result = cursor->get(cursor, &key.dbt, &value, how);
-        if (result || key.bytes[0] != (uint8_t)kind)
+        if (result || key.dbt.size < 2 || key.bytes[0] != (uint8_t)kind)
             break;
-        status =
-            visit(context, str_of(key.bytes + 2, key.dbt.size - 2), str_of(bytes, value.size), err);
+        struct str name = str_of(key.bytes + 2, key.dbt.size - 2);
+        if (!str_starts_with(name, prefix))
+            break;
+        status = visit(context, name, str_of(value.data, value.size), err);
     }
     if (cursor)
         (void)cursor->close(cursor);
+    free(value.data);
     if (result && result != DB_NOTFOUND)
         return env_error(err, result, "read catalog.db");
     return status;
@@ -215,23 +220,41 @@ static int each(struct catalog *catalog, enum kind kind,
 struct each_context {
     int (*queue)(void *context, const struct catalog_queue *queue, struct err *err);
     int (*dead)(void *context, uint64_t id, struct err *err);
+    int (*config)(void *context, struct str key, struct str value, struct err *err);
     void *context;
 };
+
+/* The slices point into `found` and `name`. */
+static void queue_of(struct catalog_queue *queue, struct str name,
+                     const Filad__Catalog__CatalogQueue *found)
+{
+    *queue = (struct catalog_queue){
+        .name = name,
+        .id = found->id,
+        .visibility_timeout_ms = found->visibility_timeout_ms,
+        .created_ms = found->created_ms,
+        .on_enqueue = str_of(found->on_enqueue.data, found->on_enqueue.len),
+        .on_failure = str_of(found->on_failure.data, found->on_failure.len),
+        .version = found->version,
+        .max_attempts = found->max_attempts,
+        .dead_letter_headers = found->dead_letter_headers,
+        .paused = found->paused,
+    };
+}
 
 static int visit_queue(void *context, struct str name, struct str value, struct err *err)
 {
     struct each_context *each_context = context;
+    struct catalog_queue queue;
     Filad__Catalog__CatalogQueue *found =
         filad__catalog__catalog_queue__unpack(NULL, value.size, value.data);
     if (!found)
         return err_set(err, EINVAL, "catalog.db: the record of queue \"%.*s\" is damaged",
                        STR_PRINT(name));
-    struct catalog_queue queue = {.name = name,
-                                  .id = found->id,
-                                  .visibility_timeout_ms = found->visibility_timeout_ms,
-                                  .created_ms = found->created_ms};
+    queue_of(&queue, name, found);
+    int status = each_context->queue(each_context->context, &queue, err);
     filad__catalog__catalog_queue__free_unpacked(found, NULL);
-    return each_context->queue(each_context->context, &queue, err);
+    return status;
 }
 
 static int visit_dead(void *context, struct str name, struct str value, struct err *err)
@@ -247,13 +270,27 @@ static int visit_dead(void *context, struct str name, struct str value, struct e
     return each_context->dead(each_context->context, id, err);
 }
 
+static int visit_config(void *context, struct str name, struct str value, struct err *err)
+{
+    struct each_context *each_context = context;
+    Filad__Catalog__CatalogConfig *found =
+        filad__catalog__catalog_config__unpack(NULL, value.size, value.data);
+    if (!found)
+        return err_set(err, EINVAL, "catalog.db: the configuration \"%.*s\" is damaged",
+                       STR_PRINT(name));
+    int status = each_context->config(each_context->context, name,
+                                      str_of(found->value.data, found->value.len), err);
+    filad__catalog__catalog_config__free_unpacked(found, NULL);
+    return status;
+}
+
 int catalog_each_queue(struct catalog *catalog,
                        int (*visit)(void *context, const struct catalog_queue *queue,
                                     struct err *err),
                        void *context, struct err *err)
 {
     struct each_context each_context = {.queue = visit, .context = context};
-    return each(catalog, KIND_QUEUE, visit_queue, &each_context, err);
+    return each(catalog, KIND_QUEUE, STR(""), visit_queue, &each_context, err);
 }
 
 int catalog_each_dead(struct catalog *catalog,
@@ -261,13 +298,43 @@ int catalog_each_dead(struct catalog *catalog,
                       struct err *err)
 {
     struct each_context each_context = {.dead = visit, .context = context};
-    return each(catalog, KIND_DEAD, visit_dead, &each_context, err);
+    return each(catalog, KIND_DEAD, STR(""), visit_dead, &each_context, err);
+}
+
+int catalog_each_config(struct catalog *catalog, struct str prefix,
+                        int (*visit)(void *context, struct str key, struct str value,
+                                     struct err *err),
+                        void *context, struct err *err)
+{
+    struct each_context each_context = {.config = visit, .context = context};
+    return each(catalog, KIND_CONFIG, prefix, visit_config, &each_context, err);
+}
+
+static ProtobufCBinaryData binary_of(struct str s)
+{
+    return (ProtobufCBinaryData){.len = s.size, .data = (uint8_t *)(uintptr_t)s.data};
+}
+
+int catalog_update_queue(struct catalog *catalog, DB_TXN *txn, const struct catalog_queue *queue)
+{
+    Filad__Catalog__CatalogQueue record = FILAD__CATALOG__CATALOG_QUEUE__INIT;
+    struct key key;
+    record.id = queue->id;
+    record.visibility_timeout_ms = queue->visibility_timeout_ms;
+    record.created_ms = queue->created_ms;
+    record.on_enqueue = binary_of(queue->on_enqueue);
+    record.on_failure = binary_of(queue->on_failure);
+    record.max_attempts = queue->max_attempts;
+    record.dead_letter_headers = queue->dead_letter_headers;
+    record.paused = queue->paused;
+    record.version = queue->version;
+    key_set(&key, KIND_QUEUE, queue->name);
+    return put(catalog, txn, &key, &record.base);
 }
 
 int catalog_put_queue(struct catalog *catalog, DB_TXN *txn, struct catalog_queue *queue)
 {
     Filad__Catalog__CatalogCounter counter = FILAD__CATALOG__CATALOG_COUNTER__INIT;
-    Filad__Catalog__CatalogQueue record = FILAD__CATALOG__CATALOG_QUEUE__INIT;
     ProtobufCMessage *found = NULL;
     struct key key;
     key_set(&key, KIND_COUNTER, STR(""));
@@ -282,11 +349,31 @@ int catalog_put_queue(struct catalog *catalog, DB_TXN *txn, struct catalog_queue
     result = put(catalog, txn, &key, &counter.base);
     if (result)
         return result;
-    record.id = queue->id;
-    record.visibility_timeout_ms = queue->visibility_timeout_ms;
-    record.created_ms = queue->created_ms;
-    key_set(&key, KIND_QUEUE, queue->name);
-    return put(catalog, txn, &key, &record.base);
+    return catalog_update_queue(catalog, txn, queue);
+}
+
+int catalog_get_queue(struct catalog *catalog, DB_TXN *txn, struct str name,
+                      struct catalog_queue *queue)
+{
+    ProtobufCMessage *found = NULL;
+    struct key key;
+    memset(queue, 0, sizeof(*queue));
+    key_set(&key, KIND_QUEUE, name);
+    int result = get(catalog, txn, &key, &filad__catalog__catalog_queue__descriptor, &found);
+    if (result)
+        return result;
+    if (!found)
+        return DB_NOTFOUND;
+    queue_of(queue, name, (Filad__Catalog__CatalogQueue *)found);
+    queue->memory = found;
+    return 0;
+}
+
+void catalog_queue_free(struct catalog_queue *queue)
+{
+    if (queue->memory)
+        protobuf_c_message_free_unpacked(queue->memory, NULL);
+    queue->memory = NULL;
 }
 
 int catalog_delete_queue(struct catalog *catalog, DB_TXN *txn, struct str name, uint64_t id,
@@ -309,4 +396,45 @@ int catalog_forget_dead(struct catalog *catalog, DB_TXN *txn, uint64_t id)
     struct key key;
     dead_key_set(&key, id);
     return catalog->db->del(catalog->db, txn, &key.dbt, 0);
+}
+
+/* --- runtime configuration --- */
+
+int catalog_put_config(struct catalog *catalog, DB_TXN *txn, struct str key, struct str value)
+{
+    Filad__Catalog__CatalogConfig record = FILAD__CATALOG__CATALOG_CONFIG__INIT;
+    struct key stored;
+    if (key.size == 0 || key.size > CATALOG_CONFIG_KEY_MAX)
+        return EINVAL;
+    record.value = binary_of(value);
+    key_set(&stored, KIND_CONFIG, key);
+    return put(catalog, txn, &stored, &record.base);
+}
+
+int catalog_delete_config(struct catalog *catalog, DB_TXN *txn, struct str key)
+{
+    struct key stored;
+    if (key.size == 0 || key.size > CATALOG_CONFIG_KEY_MAX)
+        return DB_NOTFOUND;
+    key_set(&stored, KIND_CONFIG, key);
+    return catalog->db->del(catalog->db, txn, &stored.dbt, 0);
+}
+
+int catalog_get_config(struct catalog *catalog, DB_TXN *txn, struct str key, struct buf *value)
+{
+    ProtobufCMessage *found = NULL;
+    struct key stored;
+    buf_clear(value);
+    if (key.size == 0 || key.size > CATALOG_CONFIG_KEY_MAX)
+        return DB_NOTFOUND;
+    key_set(&stored, KIND_CONFIG, key);
+    int result = get(catalog, txn, &stored, &filad__catalog__catalog_config__descriptor, &found);
+    if (result)
+        return result;
+    if (!found)
+        return DB_NOTFOUND;
+    const Filad__Catalog__CatalogConfig *config = (const Filad__Catalog__CatalogConfig *)found;
+    buf_append(value, config->value.data, config->value.len);
+    protobuf_c_message_free_unpacked(found, NULL);
+    return value->failed ? ENOMEM : 0;
 }

@@ -131,6 +131,21 @@ static void a_visitor_can_stop_the_walk(void **state)
     assert_int_equal(catalog_close(catalog), 0);
 }
 
+struct listed {
+    char text[200];
+    unsigned limit;
+};
+
+static int list_config(void *context, struct str key, struct str value, struct err *err)
+{
+    struct listed *listed = context;
+    size_t used = strlen(listed->text);
+    (void)err;
+    snprintf(listed->text + used, sizeof(listed->text) - used, "%.*s=%.*s;", STR_PRINT(key),
+             value.size > 5 ? 5 : (int)value.size, (const char *)value.data);
+    return --listed->limit ? 0 : 1;
+}
+
 static void put_raw(struct stored *stored, struct str key, struct str value)
 {
     DB *db = NULL;
@@ -151,13 +166,17 @@ static void damage_is_an_error(void **state)
     assert_int_equal(catalog_close(open_catalog(stored)), 0);
     put_raw(stored, STR("Q\0broken"), STR("\xff\xff\xff\xff"));
     put_raw(stored, STR("X\0broken"), STR("\xff\xff\xff\xff"));
+    put_raw(stored, STR("C\0broken"), STR("\xff\xff\xff\xff"));
     put_raw(stored, STR("E\0"), STR("\xff\xff\xff\xff"));
     struct catalog *catalog = open_catalog(stored);
+    struct listed listed = {.limit = 9};
     uint32_t epoch = 0;
     assert_int_equal(catalog_each_queue(catalog, see_queue, &seen, &err), -1);
     assert_non_null(strstr(err.text, "broken"));
     assert_int_equal(catalog_each_dead(catalog, see_dead, &seen, &err), -1);
     assert_int_equal(catalog_raise_epoch(catalog, &epoch, &err), -1);
+    assert_int_equal(catalog_each_config(catalog, STR(""), list_config, &listed, &err), -1);
+    assert_non_null(strstr(err.text, "broken"));
     assert_int_equal(catalog_close(catalog), 0);
     put_raw(stored, STR("F\0"), STR("\x08\x63")); /* version 99 */
     assert_null(catalog_open(stored->env, true, &err));
@@ -194,19 +213,25 @@ static void queues_without_a_catalog_are_refused(void **state)
     assert_int_equal(catalog_close(open_catalog(stored)), 0);
 }
 
-/* A store of the first version can be read, and must not be by a program of it any more. */
-static void an_older_format_is_raised(void **state)
+/* A store of an older version can be read, and must not be by a program of it any more. */
+static void raise_format(struct stored *stored, struct str format)
 {
-    struct stored *stored = *state;
     struct err err = {0};
     DB *db = NULL;
     uint8_t bytes[64];
     DBT key = {.data = (void *)"F\0", .size = 2};
     DBT value = {.data = bytes, .ulen = sizeof(bytes), .flags = DB_DBT_USERMEM};
     assert_int_equal(catalog_close(open_catalog(stored)), 0);
-    put_raw(stored, STR("F\0"), STR("\x08\x01\x10\x05"));
+    put_raw(stored, STR("F\0"), format);
+    put_raw(stored, STR("Q\0old"), STR("\x08\x07\x10\x64\x18\x03"));
     struct catalog *catalog = catalog_open(stored->env, true, &err);
     assert_non_null(catalog);
+    struct catalog_queue queue;
+    assert_int_equal(catalog_get_queue(catalog, NULL, STR("old"), &queue), 0);
+    assert_true(queue.id == 7 && queue.visibility_timeout_ms == 100 && queue.created_ms == 3);
+    assert_true(!queue.on_enqueue.size && !queue.on_failure.size && !queue.max_attempts);
+    assert_true(!queue.paused && !queue.dead_letter_headers && !queue.version);
+    catalog_queue_free(&queue);
     assert_int_equal(catalog_close(catalog), 0);
     assert_int_equal(db_create(&db, stored->env->db, 0), 0);
     assert_int_equal(
@@ -214,7 +239,99 @@ static void an_older_format_is_raised(void **state)
     assert_int_equal(db->get(db, NULL, &key, &value, 0), 0);
     assert_int_equal(db->close(db, 0), 0);
     assert_int_equal(value.size, 4);
-    assert_memory_equal(bytes, "\x08\x02\x10\x05", 4);
+    assert_memory_equal(bytes, "\x08\x03\x10\x05", 4);
+}
+
+static void an_older_format_is_raised(void **state)
+{
+    raise_format(*state, STR("\x08\x01\x10\x05"));
+    raise_format(*state, STR("\x08\x02\x10\x05"));
+}
+
+static void settings_of_a_queue_are_kept(void **state)
+{
+    struct stored *stored = *state;
+    struct catalog *catalog = open_catalog(stored);
+    static char script[65535];
+    DB_TXN *txn = NULL;
+    struct catalog_queue queue;
+    memset(script, 'x', sizeof(script));
+    uint64_t id = put_queue(stored, catalog, STR("q"), 1000);
+    assert_int_equal(env_begin(stored->env, &txn), 0);
+    assert_int_equal(catalog_get_queue(catalog, txn, STR("q"), &queue), 0);
+    queue.on_enqueue = str_of(script, sizeof(script));
+    queue.on_failure = str_of(script, sizeof(script) - 1);
+    queue.version = 3;
+    queue.max_attempts = 4;
+    queue.dead_letter_headers = queue.paused = true;
+    assert_int_equal(catalog_update_queue(catalog, txn, &queue), 0);
+    catalog_queue_free(&queue);
+    assert_int_equal(env_commit(txn, ENV_COMMIT_MEMORY), 0);
+    assert_int_equal(catalog_close(catalog), 0);
+    catalog = open_catalog(stored);
+    assert_int_equal(catalog_get_queue(catalog, NULL, STR("q"), &queue), 0);
+    assert_true(str_equal(queue.name, STR("q")) && queue.id == id);
+    assert_true(queue.visibility_timeout_ms == 1000);
+    assert_true(str_equal(queue.on_enqueue, str_of(script, sizeof(script))));
+    assert_int_equal(queue.on_failure.size, sizeof(script) - 1);
+    assert_true(queue.version == 3 && queue.max_attempts == 4);
+    assert_true(queue.dead_letter_headers && queue.paused);
+    catalog_queue_free(&queue);
+    assert_int_equal(catalog_get_queue(catalog, NULL, STR("p"), &queue), DB_NOTFOUND);
+    assert_int_equal(catalog_close(catalog), 0);
+}
+
+static const char *config_of(struct catalog *catalog, struct str prefix, unsigned limit)
+{
+    static struct listed listed;
+    struct err err = {0};
+    listed = (struct listed){.limit = limit};
+    assert_true(catalog_each_config(catalog, prefix, list_config, &listed, &err) >= 0);
+    return listed.text;
+}
+
+static void runtime_configuration_comes_and_goes(void **state)
+{
+    struct stored *stored = *state;
+    struct catalog *catalog = open_catalog(stored);
+    static char large[65535], longest[CATALOG_CONFIG_KEY_MAX + 1];
+    struct str longest_key = str_of(longest, CATALOG_CONFIG_KEY_MAX);
+    struct buf value;
+    DB_TXN *txn = NULL;
+    memset(large, 'v', sizeof(large));
+    memset(longest, 'z', sizeof(longest));
+    buf_init(&value, 0);
+    put_queue(stored, catalog, STR("a.b"), 1); /* another kind of record */
+    assert_int_equal(env_begin(stored->env, &txn), 0);
+    assert_int_equal(catalog_put_config(catalog, txn, STR("a.c"), STR("3")), 0);
+    assert_int_equal(catalog_put_config(catalog, txn, STR("a.b"), STR("2")), 0);
+    assert_int_equal(catalog_put_config(catalog, txn, STR("b"), STR("4")), 0);
+    assert_int_equal(catalog_put_config(catalog, txn, STR("a"), STR("0")), 0);
+    assert_int_equal(catalog_put_config(catalog, txn, STR("a"), STR("1")), 0);
+    assert_int_equal(catalog_put_config(catalog, txn, longest_key, str_of(large, sizeof(large))),
+                     0);
+    assert_int_equal(catalog_put_config(catalog, txn, STR(""), STR("1")), EINVAL);
+    assert_int_equal(catalog_put_config(catalog, txn, str_of(longest, sizeof(longest)), STR("1")),
+                     EINVAL);
+    assert_int_equal(env_commit(txn, ENV_COMMIT_MEMORY), 0);
+    assert_string_equal(config_of(catalog, STR("a"), 99), "a=1;a.b=2;a.c=3;");
+    assert_string_equal(config_of(catalog, STR("a."), 99), "a.b=2;a.c=3;");
+    assert_string_equal(config_of(catalog, STR("a."), 1), "a.b=2;");
+    assert_string_equal(config_of(catalog, STR("c"), 99), "");
+    assert_int_equal(strlen(config_of(catalog, STR(""), 4)), strlen("a=1;a.b=2;a.c=3;b=4;"));
+    assert_int_equal(catalog_get_config(catalog, NULL, longest_key, &value), 0);
+    assert_true(str_equal(buf_str(&value), str_of(large, sizeof(large))));
+    assert_int_equal(env_begin(stored->env, &txn), 0);
+    assert_int_equal(catalog_delete_config(catalog, txn, STR("a.b")), 0);
+    assert_int_equal(catalog_delete_config(catalog, txn, STR("a.b")), DB_NOTFOUND);
+    assert_int_equal(catalog_delete_config(catalog, txn, STR("")), DB_NOTFOUND);
+    assert_int_equal(env_commit(txn, ENV_COMMIT_MEMORY), 0);
+    assert_int_equal(catalog_get_config(catalog, NULL, STR("a.b"), &value), DB_NOTFOUND);
+    assert_int_equal(value.size, 0);
+    assert_int_equal(catalog_get_config(catalog, NULL, STR("a.c"), &value), 0);
+    assert_true(str_equal(buf_str(&value), STR("3")));
+    buf_free(&value);
+    assert_int_equal(catalog_close(catalog), 0);
 }
 
 int main(void)
@@ -230,6 +347,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_epoch_beyond_all_is_an_error, stored_setup,
                                         stored_teardown),
         cmocka_unit_test_setup_teardown(an_older_format_is_raised, stored_setup, stored_teardown),
+        cmocka_unit_test_setup_teardown(settings_of_a_queue_are_kept, stored_setup,
+                                        stored_teardown),
+        cmocka_unit_test_setup_teardown(runtime_configuration_comes_and_goes, stored_setup,
+                                        stored_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
