@@ -121,6 +121,12 @@ int broker_attach(struct broker *broker, struct subscription *subscription, uint
 int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, bool *more)
     __attribute__((warn_unused_result));
 
+/* Keeper: puts what of `queue` is due by now, at most a hundred delayed messages, at the end of
+ * their lanes, in the order of their due times. *more: call again; otherwise the queue's timer is
+ * set. */
+int broker_due(struct broker *broker, struct queue *queue, uint64_t wall_ms, bool *more)
+    __attribute__((warn_unused_result));
+
 /* --- for the files of this layer --- */
 
 /* The queue of a name, through this thread's cache. *local NULL: there is none. */

@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "broker/apart.h"
+#include "broker/delayed.h"
 #include "broker/write.h"
 #include "fibp/status.h"
 #include "store/record.h"
@@ -28,11 +29,32 @@ static bool pack_throttle_keys(struct write *write, const struct operation_enque
     return true;
 }
 
+/* Appends what stands in front of the message when it is delayed. */
+static void append_lane(struct buf *value, const struct operation_enqueue_item *item,
+                        struct str throttle_keys)
+{
+    struct record_lane lane = {.weight = item->weight,
+                               .fairness_key = item->fairness_key,
+                               .throttle_count = item->throttle_count,
+                               .throttle_keys = throttle_keys};
+    record_delayed_begin(value, &lane);
+}
+
+static int put_value(struct write *write, const struct write_entry *entry, const struct buf *value)
+{
+    uint8_t key[RECORD_MESSAGE_KEY_SIZE];
+    if (value->failed)
+        return ENOMEM;
+    if (entry->due_ms)
+        return delayed_put(write, entry->due_ms, entry->seq, value);
+    record_message_key(key, entry->lane->id, entry->seq);
+    return queue_db_put(write->local->db, write->txn, str_of(key, sizeof(key)), buf_str(value));
+}
+
 static int put_message(struct write *write, const struct write_entry *entry,
-                       const struct apart_split *split)
+                       const struct apart_split *split, struct str throttle_keys)
 {
     const struct operation_enqueue_item *item = entry->item.enqueue;
-    uint8_t key[RECORD_MESSAGE_KEY_SIZE];
     uint8_t header[RECORD_MESSAGE_HEADER + RECORD_MESSAGE_REFERENCE];
     struct queue_db *db = write->local->db;
     struct record_message message = {.id = item->id,
@@ -44,12 +66,11 @@ static int put_message(struct write *write, const struct write_entry *entry,
     uint32_t chunk = 0;
     size_t header_size = record_message_header(header, &message);
     buf_clear(value);
+    if (entry->due_ms)
+        append_lane(value, item, throttle_keys);
     buf_append(value, header, header_size);
     buf_append_str(value, split->inside);
-    if (value->failed)
-        return ENOMEM;
-    record_message_key(key, entry->lane->id, entry->seq);
-    int result = queue_db_put(db, write->txn, str_of(key, sizeof(key)), buf_str(value));
+    int result = put_value(write, entry, value);
     if (result || !split->apart.size)
         return result;
     if (apart_is_large(split->apart.size))
@@ -64,6 +85,7 @@ static int stage(struct write *write, struct write_entry *entry)
     struct apart_split split;
     apart_split(item->record, &split);
     bool large = apart_is_large(split.apart.size);
+    entry->due_ms = item->delay_ms ? delayed_due_ms(write, item->delay_ms) : 0;
     if (atomic_load(&write->queue->scheduler->space_low) ||
         (large && item->stored_in != write->queue->id)) {
         item->status = FIBP_STORAGE_ERROR;
@@ -71,9 +93,10 @@ static int stage(struct write *write, struct write_entry *entry)
     }
     if (!pack_throttle_keys(write, item, &throttle_keys))
         return ENOMEM;
-    entry->lane = write_stage_lane(write, item->fairness_key, item->weight, item->throttle_count,
-                                   throttle_keys);
-    if (!entry->lane) {
+    if (!entry->due_ms) /* otherwise its lane is made when it is due */
+        entry->lane = write_stage_lane(write, item->fairness_key, item->weight,
+                                       item->throttle_count, throttle_keys);
+    if (!entry->due_ms && !entry->lane) {
         item->status = FIBP_CHANNEL_FULL;
         return 0;
     }
@@ -81,7 +104,7 @@ static int stage(struct write *write, struct write_entry *entry)
         item->id = uuid_next(&write->broker->ids, write->now_ns);
     entry->seq = write->next_seq++;
     entry->staged = true;
-    return put_message(write, entry, &split);
+    return put_message(write, entry, &split, throttle_keys);
 }
 
 static void undo(struct write *write, struct write_entry *entry)
@@ -93,13 +116,17 @@ static void undo(struct write *write, struct write_entry *entry)
 static void publish(struct write *write, struct write_entry *entry)
 {
     struct lane *lane = entry->lane;
+    write->queue->counters.enqueued++;
+    entry->item.enqueue->status = FIBP_OK;
+    if (entry->due_ms) {
+        delayed_publish(write, entry->due_ms);
+        return;
+    }
     if (!queue_lane_runnable(lane) && !lane->unscanned)
         lane->next = entry->seq;
     drr_set_weight(&write->queue->drr, &lane->key->drr, entry->item.enqueue->weight);
     queue_ready_add(write->queue, lane, 1);
     queue_lane_update(write->queue, lane, write->monotonic_ms);
-    write->queue->counters.enqueued++;
-    entry->item.enqueue->status = FIBP_OK;
 }
 
 static void set_status(struct write_entry *entry, uint8_t status)

@@ -91,6 +91,15 @@ static void postpone_lanes(struct queue *queue, uint64_t now_ms)
         CONTAINER_OF(queue->idle_lanes.next, struct lane, idle)->idle_since_ms = now_ms;
 }
 
+/* What was due and could not be moved is tried again by broker_due. */
+static void resume_due(struct queue *queue, uint64_t now_ms)
+{
+    if (!queue->due_again_ms || queue->due_again_ms > now_ms)
+        return;
+    queue->due_again_ms = 0;
+    queue_due_update(queue);
+}
+
 int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, bool *more)
 {
     struct local_queue *local = NULL;
@@ -109,6 +118,8 @@ int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, b
                           .queue = queue,
                           .now_ns = time_wall_ns(),
                           .monotonic_ms = now_ms};
+    if (!atomic_load(&queue->dead))
+        resume_due(queue, now_ms);
     if (!result && !atomic_load(&queue->dead)) {
         uint32_t count = queue_expired(queue, now_ms, &due, BATCH);
         *more = count == BATCH;

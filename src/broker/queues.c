@@ -208,7 +208,7 @@ int broker_delete_queue(struct broker *broker, struct operation *operation)
 /* Under the queue's lock. */
 static void totals_locked(const struct queue *queue, struct operation_queue_row *row)
 {
-    row->depth = queue->ready + queue->leased;
+    row->depth = queue->ready + queue->leased + queue->delayed;
     row->in_flight = queue->leased;
     row->consumers = queue_consumer_count(queue);
     row->counted = queue->scan.done ? FRAMED_COUNTED_ALL : queue->scan.percent;

@@ -34,6 +34,7 @@ struct write_entry {
     struct lane *lane;   /* enqueue */
     struct lease *lease; /* ack, retry: the one that ends; NULL for a second ack of one frame */
     uint64_t seq;        /* enqueue, retry: the new position */
+    uint64_t due_ms;     /* enqueue, retry: when it becomes ready, wall clock; 0: at once */
 };
 
 /* A transaction on one queue. */

@@ -25,7 +25,7 @@ static bool is_worth_it(struct maintenance *maintenance, const struct queue *que
     state->seen = gone;
     if (gone < state->done)
         state->done = 0; /* another queue has this place now */
-    return quiet && queue->ready == 0 && queue->leased == 0 && queue->scan.done &&
+    return quiet && queue->ready + queue->leased + queue->delayed == 0 && queue->scan.done &&
            gone - state->done >= WORTH_RECORDS;
 }
 

@@ -116,15 +116,48 @@ static void note_progress(struct counting *counting, struct queue_db *db)
     struct queue_scan *scan = &counting->queue->scan;
     uint8_t key[RECORD_MESSAGE_KEY_SIZE];
     double before = 0, now = 0; /* share of the records in front of the messages, and so far */
-    record_message_key(key, 0, 0);
+    if (!scan->delayed_done)
+        record_delayed_key(key, 0, 0);
+    else
+        record_message_key(key, 0, 0);
     if (queue_db_share_below(db, str_of(key, sizeof(key)), &before) != 0 || before >= 1)
         return;
-    record_message_key(key, scan->lane, scan->seq);
+    if (!scan->delayed_done)
+        record_delayed_key(key, scan->due_ms, scan->due_seq);
+    else
+        record_message_key(key, scan->lane, scan->seq);
     if (queue_db_share_below(db, str_of(key, sizeof(key)), &now) != 0)
         return;
     double percent = (now - before) / (1 - before) * 100;
     if (percent > scan->percent)
         scan->percent = percent < PERCENT_MAX ? (uint8_t)percent : PERCENT_MAX;
+}
+
+/* As count_locked for delayed messages, which stand before all others. */
+static int count_delayed(struct maintenance *maintenance, DBC *cursor)
+{
+    struct queue *queue = maintenance->counting->queue;
+    struct queue_scan *scan = &queue->scan;
+    struct queue_db_bulk *bulk = &maintenance->broker->bulk;
+    uint8_t from[RECORD_DELAYED_KEY_SIZE];
+    struct str key, value;
+    record_delayed_key(from, scan->due_ms, scan->due_seq);
+    int result = queue_db_bulk_read(cursor, bulk, str_of(from, sizeof(from)), STEP_BYTES);
+    if (result == DB_NOTFOUND)
+        scan->delayed_done = true;
+    for (unsigned i = 0; !result && i < STEP_MESSAGES && queue_db_bulk_next(bulk, &key, &value);
+         i++) {
+        uint64_t due_ms = key.size == sizeof(from) ? bytes_get_u64(key.data + 1) : 0;
+        scan->delayed_done = key.size != sizeof(from) || key.data[0] != RECORD_TAG_DELAYED ||
+                             due_ms == RECORD_DELAYED_NEVER;
+        if (scan->delayed_done)
+            break;
+        uint64_t seq = bytes_get_u64(key.data + 9);
+        queue->delayed += seq < scan->limit;
+        scan->due_ms = due_ms;
+        scan->due_seq = seq + 1;
+    }
+    return result == DB_NOTFOUND ? 0 : result;
 }
 
 static void finish(struct maintenance *maintenance)
@@ -187,7 +220,9 @@ int count_step(struct maintenance *maintenance)
         return -1;
     uint64_t began_ms = time_monotonic_ms();
     result = queue_db_cursor(local->db, &cursor);
-    if (!result)
+    if (!result && !queue->scan.delayed_done)
+        result = count_delayed(maintenance, cursor);
+    else if (!result)
         result = count_locked(maintenance, cursor, &done);
     queue_db_cursor_close(cursor);
     if (!result && done)

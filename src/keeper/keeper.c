@@ -28,7 +28,7 @@
 
 #define HANDLES 512
 #define SPARE_FILES 100
-#define TIMERS_SLEEP_MS 1000
+#define TIMERS_SLEEP_MS 500 /* a step of the wall clock is seen by then */
 #define STEPS_PER_SECTION 50
 
 struct keeper {
@@ -236,25 +236,69 @@ static void end_thread(struct keeper *keeper, struct err *failure, const struct 
         log_errno(LOG_ERROR, "keeper", errno, "announce the end of a thread");
 }
 
-/* Expires what is due; *when_ms: the next due time. */
+/* Expires what is due; *when_ms: the next due time, monotonic. */
 static int expire_due(struct keeper *keeper, uint64_t *when_ms)
 {
     struct broker *broker = keeper->timers_broker;
-    if (broker_refresh(broker) != 0)
-        return -1;
     for (unsigned i = 0; i < STEPS_PER_SECTION; i++) {
         struct queue *queue = NULL;
-        bool more = true;
+        bool more = false;
         uint64_t now_ms = time_monotonic_ms();
         if (scheduler_timer_next(broker->scheduler, now_ms, &queue, when_ms) != LOCK_HELD)
             return err_set(&broker->failure, 0, "the zone is being built anew");
         if (!queue)
             return 0;
-        while (more && !atomic_load(&keeper->stop))
-            if (broker_expire(broker, queue, now_ms, &more) != 0)
-                return -1;
+        if (broker_expire(broker, queue, now_ms, &more) != 0)
+            return -1;
     }
     *when_ms = 0;
+    return 0;
+}
+
+/* Moves a batch of delayed messages of each queue that has some which are due; *wait_ms: how long
+ * nothing more will be. A queue with many of them waits for the others after each batch. */
+static int move_due(struct keeper *keeper, uint64_t *wait_ms)
+{
+    struct broker *broker = keeper->timers_broker;
+    uint64_t wall_ms = time_wall_ms(), when_ms = 0;
+    struct queue *queue = NULL;
+    struct list again;
+    int status = 0;
+    list_init(&again);
+    for (unsigned i = 0; i < STEPS_PER_SECTION && status == 0; i++) {
+        bool more = false;
+        if (scheduler_due_next(broker->scheduler, wall_ms, &queue, &when_ms) != LOCK_HELD)
+            return err_set(&broker->failure, 0, "the zone is being built anew");
+        if (!queue)
+            break;
+        status = broker_due(broker, queue, wall_ms, &more);
+        if (more)
+            list_append(&again, &queue->due_link);
+    }
+    *wait_ms = when_ms > wall_ms ? when_ms - wall_ms : 0;
+    if (!list_empty(&again))
+        *wait_ms = 0;
+    while (!list_empty(&again) && status == 0) {
+        queue = CONTAINER_OF(again.next, struct queue, due_link);
+        list_remove(&queue->due_link);
+        if (broker_lock(broker, &queue->lock) != 0)
+            return -1;
+        queue_due_update(queue);
+        lock_release(&queue->lock);
+    }
+    return status;
+}
+
+/* One section's work. *wait_ms: how long there will be nothing to do. */
+static int timers_step(struct keeper *keeper, uint64_t *wait_ms)
+{
+    uint64_t when_ms = UINT64_MAX, due_wait_ms = 0;
+    if (broker_refresh(keeper->timers_broker) != 0 || expire_due(keeper, &when_ms) != 0 ||
+        move_due(keeper, &due_wait_ms) != 0)
+        return -1;
+    uint64_t now_ms = time_monotonic_ms();
+    *wait_ms = when_ms > now_ms ? when_ms - now_ms : 0;
+    *wait_ms = due_wait_ms < *wait_ms ? due_wait_ms : *wait_ms;
     return 0;
 }
 
@@ -266,15 +310,13 @@ static void timers_run(void *argument)
     int status = 0;
     while (status == 0 && !atomic_load(&keeper->stop)) {
         uint32_t seen = atomic_load(&slot->wake);
-        uint64_t when_ms = UINT64_MAX;
+        uint64_t wait_ms = 0;
         if (!zone_enter(zone, ZONE_SLOT_KEEPER, ZONE_TIMERS, keeper->generation))
             break;
-        status = expire_due(keeper, &when_ms);
+        status = timers_step(keeper, &wait_ms);
         zone_leave(zone, ZONE_SLOT_KEEPER, ZONE_TIMERS);
-        uint64_t now_ms = time_monotonic_ms();
-        uint64_t sleep_ms = when_ms > now_ms ? when_ms - now_ms : 0;
-        if (status == 0 && sleep_ms)
-            zone_sleep(slot, seen, sleep_ms < TIMERS_SLEEP_MS ? sleep_ms : TIMERS_SLEEP_MS);
+        if (status == 0 && wait_ms)
+            zone_sleep(slot, seen, wait_ms < TIMERS_SLEEP_MS ? wait_ms : TIMERS_SLEEP_MS);
     }
     end_thread(keeper, &keeper->timers_failure, keeper->timers_broker);
 }

@@ -168,6 +168,22 @@ void queue_ready_add(struct queue *queue, struct lane *lane, int64_t count)
         lane->drained = false;
 }
 
+void queue_delayed_add(struct queue *queue, uint64_t due_ms)
+{
+    queue->delayed++;
+    if (due_ms >= queue->next_due_ms)
+        return;
+    queue->next_due_ms = due_ms;
+    queue_due_update(queue);
+}
+
+bool queue_scan_counted_delayed(const struct queue *queue, uint64_t due_ms, uint64_t seq)
+{
+    const struct queue_scan *scan = &queue->scan;
+    return scan->done || scan->delayed_done || seq >= scan->limit || due_ms < scan->due_ms ||
+           (due_ms == scan->due_ms && seq < scan->due_seq);
+}
+
 bool queue_scan_counted(const struct queue *queue, uint64_t lane, uint64_t seq)
 {
     const struct queue_scan *scan = &queue->scan;
@@ -316,19 +332,17 @@ void queue_timer_update(struct queue *queue)
                         queue_lane_idle_ms(queue);
         when = idle < when ? idle : when;
     }
-    if (when == UINT64_MAX || atomic_load(&queue->dead) ||
-        (queue->timer.linked && queue->timer.key <= when))
-        return;
-    if (scheduler_lock(scheduler, &scheduler->timer_lock) != LOCK_HELD)
-        return;
-    bool earlier = !queue->timer.linked || when < queue->timer.key;
-    if (earlier) {
-        bool first = !heap_first(&scheduler->timers) || when < heap_first(&scheduler->timers)->key;
-        heap_update(&scheduler->timers, &queue->timer, when);
-        if (first)
-            zone_wake(&scheduler->zone->slots[ZONE_SLOT_KEEPER]);
-    }
-    lock_release(&scheduler->timer_lock);
+    if (queue->due_again_ms && queue->due_again_ms < when)
+        when = queue->due_again_ms;
+    if (!atomic_load(&queue->dead))
+        scheduler_timer_set(scheduler, &scheduler->timers, &queue->timer, when);
+}
+
+void queue_due_update(struct queue *queue)
+{
+    if (!atomic_load(&queue->dead) && !queue->due_again_ms)
+        scheduler_timer_set(queue->scheduler, &queue->scheduler->due, &queue->due,
+                            queue->next_due_ms);
 }
 
 /* --- consumers and waiters --- */
@@ -486,6 +500,8 @@ struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_
     queue->next_seq = queue->next_lane = (uint64_t)scheduler->epoch << RECORD_COUNTER_BITS;
     queue->scan.done = true;
     queue->scan.limit = queue->next_seq;
+    queue->next_due_ms = UINT64_MAX;
+    list_init(&queue->due_link);
     list_init(&queue->dead_link);
     list_init(&queue->idle_lanes);
     lock_init(&queue->lock);
@@ -512,6 +528,8 @@ int queue_clear(struct queue *queue)
     free_hashes(queue);
     queue_expiry_release(queue);
     queue->scan = (struct queue_scan){.done = true, .limit = queue->scan.limit};
+    queue->delayed = 0;
+    queue->next_due_ms = UINT64_MAX;
     return make_hashes(queue);
 }
 
@@ -520,6 +538,7 @@ void queue_destroy(struct queue *queue)
     struct scheduler *scheduler = queue->scheduler;
     if (scheduler_lock(scheduler, &scheduler->timer_lock) == LOCK_HELD) {
         heap_remove(&scheduler->timers, &queue->timer);
+        heap_remove(&scheduler->due, &queue->due);
         lock_release(&scheduler->timer_lock);
     }
     free_leases(queue);

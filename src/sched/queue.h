@@ -114,15 +114,18 @@ _Static_assert(sizeof(struct lease) <= 96, "a lease is meant to stay small");
 
 struct queue_counters {
     uint64_t enqueued, delivered, acked, nacked, expired, returned;
+    uint64_t delayed;     /* were to be delivered later, when enqueued or retried */
     uint64_t lanes_freed; /* with their K records */
 };
 
 /* How far the counting of messages from before the zone was built has come (keeper/count). */
 struct queue_scan {
     bool done;
-    uint8_t percent;    /* of them; at most 99 while not done */
-    uint64_t lane, seq; /* positions below are counted */
-    uint64_t limit;     /* seqs from here on are new and counted as they come */
+    uint8_t percent;          /* of them; at most 99 while not done */
+    uint64_t lane, seq;       /* positions below are counted */
+    uint64_t limit;           /* seqs from here on are new and counted as they come */
+    bool delayed_done;        /* of the delayed ones, which come first ... */
+    uint64_t due_ms, due_seq; /* ... positions below are counted */
 };
 
 struct queue {
@@ -156,6 +159,11 @@ struct queue {
     uint64_t ready, leased; /* sums over lanes */
     struct wheel *expiry;   /* of leases, monotonic ms; NULL until the first lease */
     struct heap_node timer; /* in scheduler.timers, guarded by its timer lock */
+    uint64_t delayed;       /* messages that are not due yet, as far as they are counted */
+    uint64_t next_due_ms;   /* wall clock: none of them is due before; UINT64_MAX: there is none */
+    uint64_t due_again_ms; /* monotonic: what was due could not be moved and is tried again; or 0 */
+    struct heap_node due;  /* in scheduler.due, guarded by its timer lock */
+    struct list due_link;  /* private to the keeper's timers thread, within a section */
     struct queue_scan scan;
     struct queue_counters counters;
 
@@ -195,6 +203,13 @@ void queue_key_skip(struct lane *lane);
 
 /* `count` messages of the lane became (negative: ceased to be) deliverable. */
 void queue_ready_add(struct queue *queue, struct lane *lane, int64_t count);
+
+/* One more message is delayed until `due_ms`, wall clock. */
+void queue_delayed_add(struct queue *queue, uint64_t due_ms);
+/* Tells the keeper's timers when the first delayed message is due. */
+void queue_due_update(struct queue *queue);
+/* As queue_scan_counted for a delayed message. */
+bool queue_scan_counted_delayed(const struct queue *queue, uint64_t due_ms, uint64_t seq);
 
 /* True when a message from before the zone was built has been counted already. */
 bool queue_scan_counted(const struct queue *queue, uint64_t lane, uint64_t seq);

@@ -246,6 +246,26 @@ static int find_heads(struct rebuild *rebuild, struct err *err)
     return result ? store_error(rebuild, result, err) : 0;
 }
 
+/* Only when the first one is due; they are counted later. */
+static int find_delayed(struct rebuild *rebuild, struct err *err)
+{
+    struct queue *queue = rebuild->queue;
+    uint8_t key[RECORD_DELAYED_KEY_SIZE];
+    DBC *cursor = NULL;
+    record_delayed_key(key, 0, 0);
+    int result = queue_db_cursor(rebuild->db, &cursor);
+    if (!result)
+        result = queue_db_seek(cursor, str_of(key, sizeof(key)), key);
+    queue_db_cursor_close(cursor);
+    queue->scan.delayed_done = result || key[0] != RECORD_TAG_DELAYED;
+    if (!queue->scan.delayed_done) {
+        queue->scan.done = false;
+        queue->next_due_ms = bytes_get_u64(key + 1);
+        queue_due_update(queue);
+    }
+    return result && result != DB_NOTFOUND ? store_error(rebuild, result, err) : 0;
+}
+
 static int fill_queue(struct rebuild *rebuild, struct err *err)
 {
     int result = queue_db_open(&rebuild->cache, &rebuild->db, rebuild->queue->id, false);
@@ -263,6 +283,8 @@ static int fill_queue(struct rebuild *rebuild, struct err *err)
         status = find_markers(rebuild, err);
     if (status == 0)
         status = find_heads(rebuild, err);
+    if (status == 0)
+        status = find_delayed(rebuild, err);
     queue_db_close(&rebuild->cache, &rebuild->db);
     if (status != 0)
         return -1;

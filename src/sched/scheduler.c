@@ -39,6 +39,7 @@ struct scheduler *scheduler_create(struct zone *zone, uint32_t epoch, uint32_t q
     lock_init(&scheduler->timer_lock);
     list_init(&scheduler->dead);
     heap_init(&scheduler->timers);
+    heap_init(&scheduler->due);
     if (hash_init(&scheduler->names, &scheduler->allocator) != 0) {
         err_set(err, 0, "shared_memory is too small");
         return NULL;
@@ -117,6 +118,7 @@ void scheduler_kill(struct scheduler *scheduler, struct queue *queue)
     list_append(&scheduler->dead, &queue->dead_link);
     if (scheduler_lock(scheduler, &scheduler->timer_lock) == LOCK_HELD) {
         heap_remove(&scheduler->timers, &queue->timer);
+        heap_remove(&scheduler->due, &queue->due);
         lock_release(&scheduler->timer_lock);
     }
     scheduler->queue_count--;
@@ -197,21 +199,56 @@ int scheduler_next_ready(struct scheduler *scheduler, unsigned slot_index)
     return -1;
 }
 
-enum lock_result scheduler_timer_next(struct scheduler *scheduler, uint64_t now_ms,
-                                      struct queue **queue, uint64_t *when_ms)
+void scheduler_timer_set(struct scheduler *scheduler, struct heap *heap, struct heap_node *node,
+                         uint64_t when)
 {
-    *queue = NULL;
-    *when_ms = UINT64_MAX;
+    if (when == UINT64_MAX || (node->linked && node->key <= when))
+        return;
+    if (scheduler_lock(scheduler, &scheduler->timer_lock) != LOCK_HELD)
+        return;
+    if (!node->linked || when < node->key) {
+        bool first = !heap_first(heap) || when < heap_first(heap)->key;
+        heap_update(heap, node, when);
+        if (first)
+            zone_wake(&scheduler->zone->slots[ZONE_SLOT_KEEPER]);
+    }
+    lock_release(&scheduler->timer_lock);
+}
+
+/* *node: the first one when it is due, taken out; else NULL. */
+static enum lock_result take_due(struct scheduler *scheduler, struct heap *heap, uint64_t now,
+                                 struct heap_node **node, uint64_t *when)
+{
+    *node = NULL;
+    *when = UINT64_MAX;
     enum lock_result result = scheduler_lock(scheduler, &scheduler->timer_lock);
     if (result != LOCK_HELD)
         return result;
-    struct heap_node *node = heap_first(&scheduler->timers);
-    if (node && node->key <= now_ms) {
-        heap_remove(&scheduler->timers, node);
-        *queue = CONTAINER_OF(node, struct queue, timer);
+    struct heap_node *first = heap_first(heap);
+    if (first)
+        *when = first->key;
+    if (first && first->key <= now) {
+        heap_remove(heap, first);
+        *node = first;
     }
-    if (node)
-        *when_ms = node->key;
     lock_release(&scheduler->timer_lock);
     return LOCK_HELD;
+}
+
+enum lock_result scheduler_timer_next(struct scheduler *scheduler, uint64_t now_ms,
+                                      struct queue **queue, uint64_t *when_ms)
+{
+    struct heap_node *node = NULL;
+    enum lock_result result = take_due(scheduler, &scheduler->timers, now_ms, &node, when_ms);
+    *queue = node ? CONTAINER_OF(node, struct queue, timer) : NULL;
+    return result;
+}
+
+enum lock_result scheduler_due_next(struct scheduler *scheduler, uint64_t wall_ms,
+                                    struct queue **queue, uint64_t *when_ms)
+{
+    struct heap_node *node = NULL;
+    enum lock_result result = take_due(scheduler, &scheduler->due, wall_ms, &node, when_ms);
+    *queue = node ? CONTAINER_OF(node, struct queue, due) : NULL;
+    return result;
 }

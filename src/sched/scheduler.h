@@ -30,6 +30,7 @@ struct scheduler {
     struct queue *_Atomic queues[ZONE_QUEUES];
     struct lock timer_lock;
     struct heap timers;           /* queue.timer by monotonic ms */
+    struct heap due;              /* queue.due by wall clock ms: its steps need no attention so */
     _Atomic uint32_t space_low;   /* 1: writes that need more room on disk are refused */
     _Atomic uint64_t count_total; /* queues whose old messages had to be counted ... */
     _Atomic uint64_t count_done;  /* ... and that are */
@@ -76,10 +77,19 @@ void scheduler_notify(struct scheduler *scheduler, unsigned slot, uint32_t index
 /* Takes the next queue index with something to deliver for a slot, or -1. */
 int scheduler_next_ready(struct scheduler *scheduler, unsigned slot);
 
+/* Puts a queue's node into one of the timers for `when`, unless it is there for an earlier time,
+ * and wakes the keeper when it is the first. UINT64_MAX: never, nothing is done. */
+void scheduler_timer_set(struct scheduler *scheduler, struct heap *heap, struct heap_node *node,
+                         uint64_t when);
+
 /* The earliest time a queue wants the keeper, UINT64_MAX when none does; takes it from the timers
  * when it is due at `now_ms`: *queue is set then. LOCK_ results as in scheduler_lock. */
 enum lock_result scheduler_timer_next(struct scheduler *scheduler, uint64_t now_ms,
                                       struct queue **queue, uint64_t *when_ms)
+    __attribute__((warn_unused_result));
+/* The same for delayed messages, by the wall clock. */
+enum lock_result scheduler_due_next(struct scheduler *scheduler, uint64_t wall_ms,
+                                    struct queue **queue, uint64_t *when_ms)
     __attribute__((warn_unused_result));
 
 #endif

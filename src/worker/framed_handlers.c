@@ -50,6 +50,7 @@ static void ask_hooks(const struct session *session, const struct framed_enqueue
         .record = from->record,
         .fairness_key = verdict.fairness_key,
         .weight = verdict.weight,
+        .delay_ms = verdict.delay_ms,
         .throttle_keys = verdict.throttle_keys,
         .throttle_count = verdict.throttle_count,
     };

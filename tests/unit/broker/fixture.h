@@ -339,6 +339,23 @@ static inline void fixture_expire(struct fixture *fixture, uint64_t now_ms)
     } while (queue);
 }
 
+/* Moves all delayed messages that are due at `wall_ms`, as the keeper does; how many batches. */
+static inline unsigned fixture_due(struct fixture *fixture, uint64_t wall_ms)
+{
+    struct queue *queue = NULL;
+    uint64_t when_ms = 0;
+    unsigned batches = 0;
+    for (;;) {
+        bool more = true;
+        assert_int_equal(scheduler_due_next(fixture->broker->scheduler, wall_ms, &queue, &when_ms),
+                         LOCK_HELD);
+        if (!queue)
+            return batches;
+        for (; more; batches++)
+            assert_int_equal(broker_due(fixture->broker, queue, wall_ms, &more), 0);
+    }
+}
+
 /* --- faults: os_calls that a test puts in; the teardown takes them out --- */
 
 static inline ssize_t fixture_full_write(int fd, const void *data, size_t size)
