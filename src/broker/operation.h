@@ -56,7 +56,6 @@ struct operation_enqueue_item {
     struct str fairness_key;         /* from the hooks, at most 1024 bytes; empty key is legal */
     const struct str *throttle_keys; /* from the hooks */
     uint32_t weight;                 /* as the hook gave it; scheduled as at least 1 */
-    uint64_t delay_ms;               /* from the hooks: deliver no earlier than so long after */
     uint16_t throttle_count;
     bool hook_failed;    /* a hook failed: what stands above are defaults */
     uint8_t status;      /* out */
