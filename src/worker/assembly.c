@@ -48,12 +48,12 @@ static void assembly_shrink(struct assembly *assembly, uint64_t bytes)
                      assembly_room(assembly->capacity));
 }
 
+/* Also gives back room that the session was granted while it waited and has not used yet. */
 static void assembly_drop_chunk(struct assembly *assembly, struct assembly_stream *stream)
 {
-    if (!stream->chunk)
-        return;
-    assembly_shrink(assembly, stream->chunk->capacity);
-    chunk_release(stream->chunk);
+    assembly_shrink(assembly, stream->chunk ? stream->chunk->capacity : 0);
+    if (stream->chunk)
+        chunk_release(stream->chunk);
     stream->chunk = NULL;
 }
 

@@ -660,6 +660,38 @@ static void test_end_of_connection_gives_everything_back(void **state)
     free(bytes);
 }
 
+/* A session that got the room it waited for and is paused for another limit before it used any. */
+static void test_unused_room_is_given_back(void **state)
+{
+    struct session somebody;
+    uint8_t header[] = {0, 0x10, 0, 6, OPCODE_ENQUEUE, FRAME_FLAG_CONTINUATION, 0, 0, 0, 2};
+    uint8_t *bytes = pattern(100000);
+
+    (void)state;
+    harness_handshake();
+    harness->answering = false;
+    harness_request_str(OPCODE_DELETE_QUEUE, 1, STR("q"));
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    harness->sessions.favoured = &somebody;
+    harness->sessions.large = harness->sessions.large_max;
+    harness_session()->conn.read_size = 262144;
+    harness_send(str_of(header, sizeof(header)));
+    harness_send(str_of(bytes, 100000));
+    HARNESS_UNTIL(!list_empty(&harness->sessions.waiting));
+    harness->sessions.outstanding += SESSIONS_OUTSTANDING_MAX; /* of other sessions */
+    harness->sessions.favoured = NULL;
+    harness->sessions.large = harness->sessions.large_max - harness->sessions.large_claim;
+    HARNESS_UNTIL(!list_empty(&harness->sessions.held));
+    assert_ptr_equal(harness->sessions.favoured, harness_session());
+    session_close(harness_session(), "the test ends it");
+    assert_null(harness->sessions.favoured);
+    assert_int_equal(harness->sessions.large,
+                     harness->sessions.large_max - harness->sessions.large_claim);
+    harness->sessions.outstanding -= SESSIONS_OUTSTANDING_MAX;
+    harness->sessions.large = 0;
+    free(bytes);
+}
+
 /* A drain takes what has begun. */
 static void test_drain_waits_for_the_rest(void **state)
 {
@@ -742,6 +774,7 @@ int main(void)
         TEST(test_waiting_in_vain),
         TEST(test_total_of_a_connection),
         TEST(test_end_of_connection_gives_everything_back),
+        TEST(test_unused_room_is_given_back),
         TEST(test_drain_waits_for_the_rest),
         TEST(test_frames_at_random),
     };
