@@ -22,6 +22,8 @@ int maintenance_init(struct maintenance *maintenance, struct broker *broker,
     maintenance->last_checkpoint_ms = time_monotonic_ms();
     maintenance->files_at_checkpoint = atomic_load(&broker->options.zone->files_opened);
     maintenance->compact_index = maintenance->sweep_index = ZONE_QUEUES;
+    /* A keeper before may have died on its walk. */
+    atomic_store(&broker->scheduler->sweep, true);
     list_init(&maintenance->doomed);
     buf_init(&maintenance->compact_position, 0);
     maintenance->compactions = calloc(ZONE_QUEUES, sizeof(*maintenance->compactions));

@@ -16,8 +16,9 @@ static struct queue *find_queue(struct maintenance *maintenance)
             continue;
         if (queue->id == maintenance->sweep_id)
             return queue;
-        if (!atomic_exchange(&queue->sweep, false))
+        if (atomic_load(&queue->sweep) == QUEUE_SWEEP_DONE)
             continue;
+        atomic_store(&queue->sweep, QUEUE_SWEEP_UNDER_WAY);
         maintenance->sweep_id = queue->id;
         maintenance->sweep_position = (struct uuid){{0}};
         maintenance->sweep_held = false;
@@ -65,8 +66,11 @@ int sweep_step(struct maintenance *maintenance, uint64_t now_ms)
         return -1;
     if (more)
         return 1;
+    uint8_t under_way = QUEUE_SWEEP_UNDER_WAY; /* unless somebody asked again meanwhile */
     if (maintenance->sweep_held || (result && result != ENOENT))
         scheduler_want_sweep(broker->scheduler, queue);
+    else
+        atomic_compare_exchange_strong(&queue->sweep, &under_way, QUEUE_SWEEP_DONE);
     maintenance->sweep_id = 0;
     maintenance->sweep_index++;
     return 1;

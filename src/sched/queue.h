@@ -128,6 +128,9 @@ struct queue_scan {
     uint64_t due_ms, due_seq; /* ... positions below are counted */
 };
 
+/* Under way is not done: a keeper that dies leaves the rest to the next one. */
+enum queue_sweep { QUEUE_SWEEP_DONE, QUEUE_SWEEP_WANTED, QUEUE_SWEEP_UNDER_WAY };
+
 struct queue {
     uint32_t magic;
     uint32_t index;           /* in scheduler.queues */
@@ -147,7 +150,7 @@ struct queue {
     _Atomic bool dead_letter_headers; /* consumers see reason, time and origin of dead letters */
     _Atomic uint64_t chunks_removed;  /* of messages stored apart, ever */
     _Atomic bool has_apart;           /* a message stored apart was leased here */
-    _Atomic bool sweep;               /* chunks without an owner may be there: for the keeper */
+    _Atomic uint8_t sweep;            /* enum queue_sweep: chunks without an owner may be there */
 
     uint64_t next_seq, next_lane; /* epoch.counter */
     struct hash keys;             /* fairness_key.link */

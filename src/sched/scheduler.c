@@ -154,7 +154,7 @@ void scheduler_reap(struct scheduler *scheduler, void (*freed)(void *context, ui
 
 void scheduler_want_sweep(struct scheduler *scheduler, struct queue *queue)
 {
-    atomic_store(&queue->sweep, true);
+    atomic_store(&queue->sweep, QUEUE_SWEEP_WANTED);
     atomic_store(&scheduler->sweep, true);
 }
 

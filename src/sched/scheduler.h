@@ -35,7 +35,7 @@ struct scheduler {
     _Atomic uint64_t count_total; /* queues whose old messages had to be counted ... */
     _Atomic uint64_t count_done;  /* ... and that are */
     _Atomic uint64_t works;       /* numbers given to works on chunks (zone_slot.working) */
-    _Atomic bool sweep;           /* a queue has `sweep` set */
+    _Atomic bool sweep;           /* some queue may have one that is not done */
 };
 
 /* Builds an empty scheduler in the zone's arena, for the zone's present generation. NULL when the

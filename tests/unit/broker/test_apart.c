@@ -526,6 +526,25 @@ static void what_a_dead_worker_had_begun_is_swept(void **state)
     fixture_frame_free(enqueue);
 }
 
+/* It dies between two steps, holding nothing: no recovery follows. */
+static void a_keeper_that_dies_leaves_the_rest_to_the_next(void **state)
+{
+    struct fixture *fixture = *state;
+    struct fixture other;
+    struct keeping keeping;
+    fixture_create(fixture, "q");
+    fixture_join(&other, fixture, 1);
+    struct operation_enqueue *enqueue = begin(&other, 20 * MIB);
+    fixture_leave(&other);
+    keep(&keeping, fixture);
+    assert_int_equal(sweep_step(&keeping.maintenance, keeping.now_ms + 2000), 1);
+    keep_no_more(&keeping);
+    assert_true(large_look(fixture, "q").orphans > 0);
+    assert_true(sweep_once(fixture) > 1);
+    assert_clean(fixture, "q");
+    fixture_frame_free(enqueue);
+}
+
 static void a_queue_can_go_meanwhile(void **state)
 {
     struct fixture *fixture = *state;
@@ -950,6 +969,7 @@ int main(void)
         TEST(without_room_on_the_disk_nothing_is_written),
         TEST(a_large_one_leaves_time_for_others),
         TEST(what_a_dead_worker_had_begun_is_swept),
+        TEST(a_keeper_that_dies_leaves_the_rest_to_the_next),
         TEST(a_queue_can_go_meanwhile),
         TEST(what_was_begun_is_written_again_after_a_recovery),
         TEST(there_and_back),
