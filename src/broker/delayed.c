@@ -310,7 +310,7 @@ static int stage_purge(struct delayed_batch *batch, struct delayed_message *mess
         else
             result = chunks_delete(db, write->txn, &message->id, UINT32_MAX, &chunks, &done);
         write->small_removed += message->large ? 0 : delayed.message.apart;
-        atomic_fetch_add(&write->queue->chunks_removed, chunks);
+        write->chunks_removed += chunks;
     }
     if (!result)
         result = delete_record(batch, message);
@@ -342,10 +342,12 @@ static int run_purge(struct delayed_batch *batch)
         (void)txn->abort(txn);
     else
         result = env_commit(txn, batch->write.broker->options.commit);
-    if (!result)
+    if (!result) {
         forget_counted(batch);
-    else
+        atomic_fetch_add(&batch->write.queue->chunks_removed, batch->write.chunks_removed);
+    } else {
         batch->count = 0;
+    }
     return result == DB_NOTFOUND ? 0 : result;
 }
 

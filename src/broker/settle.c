@@ -52,7 +52,7 @@ static int remove_apart(struct write *write, struct write_entry *entry, const st
     if (!apart_is_large(lease->apart) && write->small_removed < APART_SMALL_BATCH) {
         write->small_removed += lease->apart;
         int result = chunks_delete(db, write->txn, &lease->id, UINT32_MAX, &count, &done);
-        atomic_fetch_add(&write->queue->chunks_removed, count);
+        write->chunks_removed += count;
         return result;
     }
     struct record_marker marker = apart_marker(write->broker);

@@ -139,6 +139,7 @@ void write_begin(struct write *write, DB_TXN *txn)
     write->lanes = NULL;
     write->batches = NULL;
     write->small_removed = 0;
+    write->chunks_removed = 0;
 }
 
 void write_undo(struct write *write)
@@ -151,6 +152,7 @@ void write_publish(struct write *write)
 {
     write->queue->next_seq = write->next_seq;
     write->queue->next_lane = write->next_lane;
+    atomic_fetch_add(&write->queue->chunks_removed, write->chunks_removed);
     for (struct lease_batch *batch = write->batches; batch; batch = batch->staged_next)
         batch->staged_removals = 0;
     write->batches = NULL;

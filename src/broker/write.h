@@ -50,6 +50,7 @@ struct write {
     struct lane *lanes;           /* staged: K to be written */
     struct lease_batch *batches;  /* staged: fewer leases, perhaps none left */
     uint64_t small_removed;       /* bytes of small parts removed (broker/apart) */
+    uint64_t chunks_removed;      /* those are so many chunks */
 };
 
 /* How one kind of item is written. `stage` puts its records into the transaction (0, or Berkeley

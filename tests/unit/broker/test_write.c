@@ -1,5 +1,6 @@
 /* Writes with faults, limits and all that shares a transaction. */
 #include "unit/broker/fixture.h"
+#include "unit/broker/large.h"
 
 #include "os/time.h"
 
@@ -160,6 +161,30 @@ static void a_refused_commit_changes_nothing(void **state)
     for (unsigned i = 0; i < 6; i++)
         assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &ids[i]), FIBP_OK);
     assert_int_equal(fixture_stats(fixture, "q").depth, 1);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
+/* What compaction is told of removed chunks: an ack that fails and is repeated removes them once.
+ */
+static void chunks_of_a_refused_ack_are_not_counted(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    struct local_queue *local = NULL;
+    struct delivered got[2];
+    fixture_create(fixture, "q");
+    assert_int_equal(large_enqueue(fixture, "q", 1, 40000), FIBP_OK);
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 2), 1);
+    assert_int_equal(broker_find_queue(fixture->broker, STR("q"), &local), 0);
+    fixture->broker->options.commit = ENV_COMMIT_KERNEL;
+    fixture_fill_disk();
+    assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[0].id), FIBP_STORAGE_ERROR);
+    os_calls_reset();
+    assert_int_equal(atomic_load(&local->queue->chunks_removed), 0);
+    assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[0].id), FIBP_OK);
+    assert_int_equal(atomic_load(&local->queue->chunks_removed), chunks_for(40000));
     fixture_unsubscribe(fixture, &subscription);
 }
 
@@ -526,6 +551,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_full_disk_fails_what_needs_it_and_nothing_else,
                                         fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_refused_commit_changes_nothing, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(chunks_of_a_refused_ack_are_not_counted, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(low_space_refuses_new_messages_only, fixture_setup,
                                         fixture_teardown),
