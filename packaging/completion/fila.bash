@@ -25,6 +25,7 @@ _fila_options()
         enqueue) echo -H --header --lines ;;
         consume) echo --count -n --no-ack --nack --timeout ;;
         nack) echo --error ;;
+        'config list') echo --prefix ;;
     esac
 }
 
@@ -39,7 +40,7 @@ _fila()
 {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local takes='--addr|--on-enqueue|--on-failure|--visibility-timeout|--header|-H|--count|-n'
-    takes+='|--nack|--timeout|--error'
+    takes+='|--nack|--timeout|--error|--prefix'
     local -a typed words=()
     local address='' command word i offer=''
 
@@ -56,7 +57,7 @@ _fila()
         esac
     done
     command=${words[0]}
-    [[ $command == queue ]] && command+=" ${words[1]}"
+    [[ $command == queue || $command == config ]] && command+=" ${words[1]}"
 
     case $previous in
         --on-enqueue | --on-failure)
@@ -71,8 +72,9 @@ _fila()
         offer="--addr --json -h --help -V --version $(_fila_options "$command")"
     else
         case "${#words[@]} ${words[*]}" in
-            '0 ') offer='queue enqueue consume ack nack' ;;
+            '0 ') offer='queue enqueue consume ack nack config' ;;
             '1 queue') offer='create delete list inspect' ;;
+            '1 config') offer='set get list' ;;
             '2 queue delete' | '2 queue inspect' | '1 enqueue' | '1 consume' | '1 ack' | '1 nack')
                 offer=$(_fila_queues)
                 ;;

@@ -12,6 +12,7 @@ bool operation_changes_store(const struct operation *operation)
     case OPERATION_NACK:
     case OPERATION_CREATE_QUEUE:
     case OPERATION_DELETE_QUEUE:
+    case OPERATION_SET_CONFIG:
         return true;
     default:
         return false;
@@ -31,6 +32,12 @@ void operation_reset(struct operation *operation)
         struct operation_get_stats *stats = (struct operation_get_stats *)operation;
         stats->keys = NULL;
         stats->key_count = 0;
+    } else if (operation->kind == OPERATION_GET_CONFIG) {
+        buf_init(&((struct operation_get_config *)operation)->value, 0);
+    } else if (operation->kind == OPERATION_LIST_CONFIG) {
+        struct operation_list_config *list = (struct operation_list_config *)operation;
+        buf_init(&list->rows, 0);
+        list->count = 0;
     }
 }
 
@@ -44,6 +51,12 @@ void operation_free(struct operation *operation)
         break;
     case OPERATION_GET_STATS:
         free(((struct operation_get_stats *)operation)->keys);
+        break;
+    case OPERATION_GET_CONFIG:
+        buf_free(&((struct operation_get_config *)operation)->value);
+        break;
+    case OPERATION_LIST_CONFIG:
+        buf_free(&((struct operation_list_config *)operation)->rows);
         break;
     case OPERATION_DELIVERY:
     case OPERATION_RETURN:

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/buf.h"
 #include "core/list.h"
 #include "core/mailbox.h"
 #include "core/str.h"
@@ -29,6 +30,9 @@ enum operation_kind {
     OPERATION_DELETE_QUEUE,
     OPERATION_LIST_QUEUES,
     OPERATION_GET_STATS,
+    OPERATION_SET_CONFIG,
+    OPERATION_GET_CONFIG,
+    OPERATION_LIST_CONFIG,
     /* from the loop without an outcome; they come back to be freed */
     OPERATION_RETURN, /* a delivery that never reached its socket */
     OPERATION_ROOM,   /* a connection, or the worker, has room for deliveries again */
@@ -131,6 +135,26 @@ struct operation_get_stats {
     uint32_t key_count;
 };
 
+/* Runtime configuration. SET_CONFIG with an empty value removes the key. */
+struct operation_set_config {
+    struct operation operation;
+    struct str key, value;
+};
+
+struct operation_get_config {
+    struct operation operation;
+    struct str key;
+    struct buf value; /* out; empty: not set. Freed by operation_free */
+};
+
+struct operation_list_config {
+    struct operation operation;
+    struct str prefix;
+    struct buf rows; /* out; for each row `u32 bytes of the key` `u32 of the value` and both, in
+                      * byte order of keys. Freed by operation_free */
+    uint32_t count;  /* out */
+};
+
 /* One message as a dialect encodes it into a delivery. */
 struct delivery_message {
     struct uuid id;
@@ -149,7 +173,6 @@ struct delivery_message {
     uint64_t leased_ms;
 };
 
-struct buf;
 struct subscription;
 
 /* How a dialect writes deliveries. Called on the store thread; must not touch the session but for

@@ -2,8 +2,6 @@
 #include "cli/cli.h"
 
 const struct args_command cli_absent_commands[] = {
-    {"config set", "", 0, 0, "", NULL, NULL},   {"config get", "", 0, 0, "", NULL, NULL},
-    {"config list", "", 0, 0, "", NULL, NULL},  {"config", "", 0, 0, "", NULL, NULL},
     {"redrive", "", 0, 0, "", NULL, NULL},      {"auth create", "", 0, 0, "", NULL, NULL},
     {"auth revoke", "", 0, 0, "", NULL, NULL},  {"auth list", "", 0, 0, "", NULL, NULL},
     {"auth acl set", "", 0, 0, "", NULL, NULL}, {"auth acl get", "", 0, 0, "", NULL, NULL},

@@ -104,6 +104,12 @@ void output_bool(struct output_json *json, const char *name, bool value)
     fputs(value ? "true" : "false", json->file);
 }
 
+void output_null(struct output_json *json, const char *name)
+{
+    json_before(json, name);
+    fputs("null", json->file);
+}
+
 void output_double(struct output_json *json, const char *name, double value)
 {
     json_before(json, name);

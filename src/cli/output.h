@@ -31,6 +31,7 @@ void output_c_text(struct output_json *json, const char *name, const char *text)
 void output_unsigned(struct output_json *json, const char *name, uint64_t value);
 void output_signed(struct output_json *json, const char *name, int64_t value);
 void output_bool(struct output_json *json, const char *name, bool value);
+void output_null(struct output_json *json, const char *name);
 void output_double(struct output_json *json, const char *name, double value);
 /* A string under `name` when the bytes are valid UTF-8, else base64 under `name`_base64. */
 void output_bytes(struct output_json *json, const char *name, const void *data, size_t size);

@@ -193,9 +193,16 @@ bool framed_set_acl_next(struct wire_reader *reader,
 
 /* ---- administration: answers ---- */
 
+/* What this server adds behind the last field of a request or answer begins with it. */
+#define FRAMED_MARK 0x66696c61u /* "fila" */
+
 /* Answers that carry nothing but a code: Delete, SetConfig, RevokeApiKey, SetAcl results. */
 int framed_status_result(struct buf *buf, enum opcode opcode, uint32_t request_id,
                          enum fibp_status status) FRAMED_CHECK;
+/* As framed_status_result, and for clients that know of it, since others ignore what follows the
+ * last field: `u32 FRAMED_MARK` `str reason`, unless that is empty. */
+int framed_reason_result(struct buf *buf, enum opcode opcode, uint32_t request_id,
+                         enum fibp_status status, struct str reason) FRAMED_CHECK;
 /* `queue_id`: the name; with FIBP_LUA_COMPILATION_ERROR the compiler's message (cut to fit). */
 int framed_create_queue_result(struct buf *buf, uint32_t request_id, enum fibp_status status,
                                struct str queue_id) FRAMED_CHECK;
@@ -236,7 +243,7 @@ void framed_list_queues_add(struct buf *buf, struct framed_list *list,
  * FRAMED_COUNTED_MARK`, then a u8 for each queue of the answer, in its order: the share of the
  * messages from before a crash that depth and pending include already, in percent. They are there
  * only when one of them is not FRAMED_COUNTED_ALL. */
-#define FRAMED_COUNTED_MARK 0x66696c61u /* "fila" */
+#define FRAMED_COUNTED_MARK FRAMED_MARK
 #define FRAMED_COUNTED_ALL 100u
 #define FRAMED_COUNTED_QUARANTINE 255u /* nothing is known: its database was set aside */
 

@@ -96,6 +96,17 @@ int framed_status_result(struct buf *buf, enum opcode opcode, uint32_t request_i
     return frame_end(buf, framed_result_begin(buf, opcode, request_id, status), FRAME_LENGTH_MAX);
 }
 
+int framed_reason_result(struct buf *buf, enum opcode opcode, uint32_t request_id,
+                         enum fibp_status status, struct str reason)
+{
+    size_t start = framed_result_begin(buf, opcode, request_id, status);
+    if (reason.size) {
+        buf_append_u32(buf, FRAMED_MARK);
+        wire_put_text(buf, reason);
+    }
+    return frame_end(buf, start, FRAME_LENGTH_MAX);
+}
+
 int framed_create_queue_result(struct buf *buf, uint32_t request_id, enum fibp_status status,
                                struct str queue_id)
 {

@@ -214,6 +214,15 @@ bool framed_client_code(struct wire_reader *reader, uint8_t *code)
     return wire_u8(reader, "result code", code);
 }
 
+void framed_client_reason(struct wire_reader *reader, struct str *reason)
+{
+    struct wire_reader extension = *reader;
+    uint32_t mark = 0;
+    if (!wire_u32(&extension, "extension", &mark) || mark != FRAMED_MARK ||
+        !wire_str(&extension, "reason", reason))
+        *reason = str_of(NULL, 0);
+}
+
 bool framed_client_text_result(struct wire_reader *reader, struct str *text)
 {
     return wire_str(reader, "result text", text);

@@ -121,6 +121,9 @@ bool framed_client_delivery_next(struct wire_reader *reader,
  * when it is not 0 (with empty values), but an old server may leave it out. */
 bool framed_client_code(struct wire_reader *reader, uint8_t *code) FRAMED_CHECK;
 
+/* The reason that may follow a result's last field (framed.h); empty when there is none. */
+void framed_client_reason(struct wire_reader *reader, struct str *reason);
+
 /* The rest of CreateQueueResult (queue_id) and GetConfigResult (value). */
 bool framed_client_text_result(struct wire_reader *reader, struct str *text) FRAMED_CHECK;
 bool framed_client_redrive_result(struct wire_reader *reader, uint64_t *moved) FRAMED_CHECK;

@@ -5,6 +5,7 @@
 
 #include "os/log.h"
 #include "os/time.h"
+#include "sched/config_rule.h"
 #include "store/chunks.h"
 #include "store/quarantine.h"
 
@@ -355,6 +356,17 @@ static int add_queue(void *context, const struct catalog_queue *record, struct e
     return read_queue(rebuild, err);
 }
 
+static int add_config(void *context, struct str key, struct str value, struct err *err)
+{
+    struct rebuild *rebuild = context;
+    rebuild->scheduler->config_count++;
+    rebuild->scheduler->config_bytes += key.size + value.size;
+    if (config_rule_apply(rebuild->scheduler, key, value))
+        return 0;
+    return err_set(err, 0, "shared_memory is full at configuration \"%.*s\"; raise it to start",
+                   STR_PRINT(key));
+}
+
 int rebuild_run(const struct rebuild_options *options, struct rebuild_result *result,
                 struct err *err)
 {
@@ -372,13 +384,17 @@ int rebuild_run(const struct rebuild_options *options, struct rebuild_result *re
     buf_init(&rebuild.dead_batches, 0);
     rebuild.wall_ms = time_wall_ms();
     rebuild.monotonic_ms = time_monotonic_ms();
-    int status = catalog_each_queue(options->catalog, add_queue, &rebuild, err);
+    int status = catalog_each_config(options->catalog, STR(""), add_config, &rebuild, err);
+    if (status == 0)
+        status = catalog_each_queue(options->catalog, add_queue, &rebuild, err);
     queue_db_cache_close(&rebuild.cache);
     queue_db_bulk_free(&rebuild.bulk);
     buf_free(&rebuild.value);
     buf_free(&rebuild.dead_batches);
     free(rebuild.lanes);
-    if (status == 0)
-        atomic_store(&options->zone->scheduler, rebuild.scheduler);
-    return status;
+    if (status != 0)
+        return status;
+    scheduler_settings_reset(rebuild.scheduler);
+    atomic_store(&options->zone->scheduler, rebuild.scheduler);
+    return 0;
 }

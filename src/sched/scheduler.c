@@ -38,6 +38,7 @@ struct scheduler *scheduler_create(struct zone *zone, uint32_t epoch, uint32_t q
     lock_init(&scheduler->catalog_lock);
     lock_init(&scheduler->timer_lock);
     list_init(&scheduler->dead);
+    changes_init(&scheduler->changes, atomic_load(&zone->settings_generation) + 1);
     heap_init(&scheduler->timers);
     heap_init(&scheduler->due);
     if (hash_init(&scheduler->names, &scheduler->allocator) != 0) {
@@ -102,12 +103,31 @@ bool scheduler_add(struct scheduler *scheduler, struct queue *queue)
     return false;
 }
 
+static void wake_all(struct zone *zone)
+{
+    for (unsigned i = 0; i < ZONE_SLOTS; i++)
+        if (atomic_load(&zone->slots[i].pid) != 0)
+            zone_wake(&zone->slots[i]);
+}
+
 void scheduler_catalog_changed(struct scheduler *scheduler)
 {
     atomic_fetch_add(&scheduler->zone->catalog_generation, 1);
-    for (unsigned i = 0; i < ZONE_SLOTS; i++)
-        if (atomic_load(&scheduler->zone->slots[i].pid) != 0)
-            zone_wake(&scheduler->zone->slots[i]);
+    wake_all(scheduler->zone);
+}
+
+void scheduler_settings_changed(struct scheduler *scheduler, enum change_kind kind, struct str name)
+{
+    changes_add(&scheduler->changes, scheduler->arena, kind, name);
+    atomic_store(&scheduler->zone->settings_generation, scheduler->changes.next - 1);
+    wake_all(scheduler->zone);
+}
+
+void scheduler_settings_reset(struct scheduler *scheduler)
+{
+    uint64_t generation = atomic_load(&scheduler->zone->settings_generation) + 1;
+    changes_init(&scheduler->changes, generation + 1);
+    atomic_store(&scheduler->zone->settings_generation, generation);
 }
 
 void scheduler_kill(struct scheduler *scheduler, struct queue *queue)

@@ -7,6 +7,7 @@
 #ifndef FILAD_SCHED_SCHEDULER_H
 #define FILAD_SCHED_SCHEDULER_H
 
+#include "sched/changes.h"
 #include "sched/queue.h"
 
 #define SCHEDULER_MAGIC 0x53434844u
@@ -26,6 +27,9 @@ struct scheduler {
     struct hash names;        /* queue.by_name */
     struct list dead;         /* queue.dead_link: deleted, not yet let go by everybody */
     uint32_t queue_count;     /* living ones */
+    struct changes changes;   /* of what the loops know, under the catalog lock */
+    uint64_t config_count;    /* keys of the runtime configuration, under the catalog lock ... */
+    uint64_t config_bytes;    /* ... and the bytes of keys and values */
     uint32_t next_index;      /* where to look for a free table entry */
     struct queue *_Atomic queues[ZONE_QUEUES];
     struct lock timer_lock;
@@ -65,6 +69,13 @@ void scheduler_reap(struct scheduler *scheduler, void (*freed)(void *context, ui
                     void *context);
 /* Tells all processes that the catalog changed. */
 void scheduler_catalog_changed(struct scheduler *scheduler);
+
+/* Tells all workers that the runtime configuration or a queue's scripts changed, which is committed
+ * already; under the catalog lock. No hook runs with what was before once this has returned. */
+void scheduler_settings_changed(struct scheduler *scheduler, enum change_kind kind,
+                                struct str name);
+/* The same after a rebuild: everything may have changed. */
+void scheduler_settings_reset(struct scheduler *scheduler);
 
 /* Tells the keeper that a queue may have chunks whose owner is gone. */
 void scheduler_want_sweep(struct scheduler *scheduler, struct queue *queue);

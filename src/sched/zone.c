@@ -16,6 +16,7 @@ struct zone *zone_map(uint64_t size, struct err *err)
     zone->magic = ZONE_MAGIC;
     zone->size = size;
     atomic_store(&zone->generation, 1);
+    atomic_store(&zone->settings_generation, 1);
     atomic_store(&zone->state, ZONE_DOWN);
     return zone;
 }

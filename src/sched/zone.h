@@ -62,12 +62,14 @@ struct zone_slot {
 struct zone {
     uint32_t magic;
     uint32_t reserved;
-    uint64_t size;                       /* bytes mapped, header included */
-    _Atomic uint64_t generation;         /* raised when an environment is given up */
-    _Atomic uint32_t state;              /* enum zone_state */
-    _Atomic uint64_t catalog_generation; /* raised by every change of the queue catalog */
-    _Atomic uint64_t locks_held_long;    /* sections of over 10 ms under a queue's lock */
-    _Atomic uint64_t files_opened;       /* of queues, by all processes: a recovery does it again */
+    uint64_t size;                        /* bytes mapped, header included */
+    _Atomic uint64_t generation;          /* raised when an environment is given up */
+    _Atomic uint32_t state;               /* enum zone_state */
+    _Atomic uint64_t catalog_generation;  /* raised by every change of the queue catalog */
+    _Atomic uint64_t settings_generation; /* raised by every change of what the loops know: runtime
+                                           * configuration and scripts; never falls */
+    _Atomic uint64_t locks_held_long;     /* sections of over 10 ms under a queue's lock */
+    _Atomic uint64_t files_opened; /* of queues, by all processes: a recovery does it again */
     struct zone_slot slots[ZONE_SLOTS];
     struct scheduler *_Atomic scheduler; /* in the arena; NULL unless ZONE_UP */
 };

@@ -3,6 +3,7 @@
 #include "fibp/framed.h"
 #include "os/log.h"
 #include "worker/delivery.h"
+#include "worker/framed_config.h"
 #include "worker/framed_queues.h"
 #include "worker/framed_request.h"
 #include "worker/framed_stream.h"
@@ -268,6 +269,9 @@ static const struct framed_handler *const framed_handlers[256] = {
     [OPCODE_DELETE_QUEUE] = &framed_delete_queue_handler,
     [OPCODE_LIST_QUEUES] = &framed_list_queues_handler,
     [OPCODE_GET_STATS] = &framed_get_stats_handler,
+    [OPCODE_SET_CONFIG] = &framed_set_config_handler,
+    [OPCODE_GET_CONFIG] = &framed_get_config_handler,
+    [OPCODE_LIST_CONFIG] = &framed_list_config_handler,
 };
 
 /* The first request that not everybody sends tells which numbers this client uses. Subscriptions

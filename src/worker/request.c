@@ -31,12 +31,17 @@ void *request_create(struct session *session, enum operation_kind kind, size_t s
     return operation;
 }
 
-void request_charge_answer(struct operation *operation)
+void request_charge(struct operation *operation, size_t size)
 {
     struct request *request = request_of(operation);
 
-    request->size += SESSION_BYTES_MAX;
-    chunk_charge(&request->session->account, SESSION_BYTES_MAX);
+    request->size += size;
+    chunk_charge(&request->session->account, size);
+}
+
+void request_charge_answer(struct operation *operation)
+{
+    request_charge(operation, SESSION_BYTES_MAX);
 }
 
 void request_pin_input(struct operation *operation)

@@ -37,6 +37,9 @@ static inline struct request *request_of(const struct operation *operation)
     return operation->owner;
 }
 
+/* Charges the session for `size` bytes more, until the operation is back. */
+void request_charge(struct operation *operation, size_t size);
+
 /* Charges the session for an answer whose size is not known yet and may be large, so that few of
  * them are under way at a time. */
 void request_charge_answer(struct operation *operation);

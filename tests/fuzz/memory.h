@@ -18,6 +18,7 @@
 #define MEMORY_QUEUES 8
 #define MEMORY_MESSAGES 1024
 #define MEMORY_SUBSCRIPTIONS 1024
+#define MEMORY_CONFIGS 8
 #define MEMORY_BATCH 4 /* messages in one delivery */
 
 struct memory_message {
@@ -33,7 +34,13 @@ struct memory_queue {
     struct buf name;
 };
 
+struct memory_config {
+    struct buf key, value;
+};
+
 struct memory {
+    struct memory_config configs[MEMORY_CONFIGS]; /* in the order in which they came */
+    size_t config_count;
     struct memory_queue queues[MEMORY_QUEUES];
     struct memory_message messages[MEMORY_MESSAGES]; /* oldest first */
     size_t message_count;
@@ -273,6 +280,54 @@ static inline void memory_deliver_all(void)
             memory_deliver(memory.subscriptions[i]);
 }
 
+/* --- runtime configuration --- */
+
+static inline struct memory_config *memory_config(struct str key)
+{
+    for (size_t i = 0; i < memory.config_count; i++)
+        if (str_equal(buf_str(&memory.configs[i].key), key))
+            return &memory.configs[i];
+    return NULL;
+}
+
+static inline enum fibp_status memory_set_config(const struct operation_set_config *set)
+{
+    struct memory_config *config = memory_config(set->key);
+    if (set->key.size == 0 || (!config && memory.config_count == MEMORY_CONFIGS))
+        return set->key.size == 0 ? FIBP_INVALID_CONFIG_VALUE : FIBP_CHANNEL_FULL;
+    if (!config) {
+        config = &memory.configs[memory.config_count++];
+        buf_init(&config->key, 0);
+        buf_init(&config->value, 0);
+        buf_append_str(&config->key, set->key);
+    }
+    buf_clear(&config->value);
+    buf_append_str(&config->value, set->value);
+    return FIBP_OK;
+}
+
+static inline void memory_get_config(struct operation_get_config *get)
+{
+    const struct memory_config *config = memory_config(get->key);
+    if (config)
+        buf_append_str(&get->value, buf_str(&config->value));
+}
+
+static inline void memory_list_config(struct operation_list_config *list)
+{
+    for (size_t i = 0; i < memory.config_count; i++) {
+        struct str key = buf_str(&memory.configs[i].key);
+        struct str value = buf_str(&memory.configs[i].value);
+        if (!str_starts_with(key, list->prefix))
+            continue;
+        buf_append_u32(&list->rows, (uint32_t)key.size);
+        buf_append_u32(&list->rows, (uint32_t)value.size);
+        buf_append_str(&list->rows, key);
+        buf_append_str(&list->rows, value);
+        list->count++;
+    }
+}
+
 /* --- operations --- */
 
 static inline void memory_subscribe(struct operation_subscription *operation)
@@ -330,6 +385,15 @@ static inline void memory_execute(struct operation *operation)
     case OPERATION_GET_STATS:
         memory_stats((struct operation_get_stats *)operation);
         break;
+    case OPERATION_SET_CONFIG:
+        operation->status = (uint8_t)memory_set_config((struct operation_set_config *)operation);
+        break;
+    case OPERATION_GET_CONFIG:
+        memory_get_config((struct operation_get_config *)operation);
+        break;
+    case OPERATION_LIST_CONFIG:
+        memory_list_config((struct operation_list_config *)operation);
+        break;
     case OPERATION_RETURN:
         memory_return((struct operation_delivery *)operation);
         break;
@@ -376,6 +440,11 @@ static inline void memory_clear(void)
     REQUIRE(!memory.submitted && !memory.finished && memory.subscription_count == 0);
     while (memory.message_count > 0)
         memory_remove(memory.message_count - 1);
+    for (size_t i = 0; i < memory.config_count; i++) {
+        buf_free(&memory.configs[i].key);
+        buf_free(&memory.configs[i].value);
+    }
+    memory.config_count = 0;
     for (size_t i = 0; i < MEMORY_QUEUES; i++)
         if (memory.queues[i].used)
             buf_free(&memory.queues[i].name);

@@ -380,6 +380,29 @@ FILA_API struct fila_queue_stats *fila_queue_stats(struct fila *client, const ch
                                                    struct fila_error *error) FILA_CHECKED;
 FILA_API void fila_queue_stats_free(struct fila_queue_stats *stats); /* NULL is fine */
 
+/* ---- runtime configuration ---- */
+
+/* Sets a key, or removes it with an empty value. FILA_INVALID_VALUE, with the reason as text when
+ * the broker gives one: the key is empty, longer than 1,024 bytes or not plain text, or the value
+ * is not what this key may have. All scripts see it when this returns. */
+FILA_API int fila_config_set(struct fila *client, const char *key, const char *value,
+                             struct fila_error *error) FILA_CHECKED;
+
+/* *value: "" when the key is not set; free() it. NULL after a failure. */
+FILA_API int fila_config_get(struct fila *client, const char *key, char **value,
+                             struct fila_error *error) FILA_CHECKED;
+
+struct fila_config_list {
+    struct fila_pair *entries; /* in byte order of keys */
+    size_t count;
+};
+
+/* The keys that begin with `prefix` (NULL: all) and their values. Brokers list at most 10,000, and
+ * filad no more than 32 MiB. */
+FILA_API struct fila_config_list *fila_config_list(struct fila *client, const char *prefix,
+                                                   struct fila_error *error) FILA_CHECKED;
+FILA_API void fila_config_list_free(struct fila_config_list *list); /* NULL is fine */
+
 #ifdef __cplusplus
 }
 #endif
