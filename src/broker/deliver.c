@@ -14,6 +14,7 @@
 #include "fibp/status.h"
 #include "os/log.h"
 #include "os/time.h"
+#include "sched/hold.h"
 
 #define LATER_MS 500
 #define BULK_WORTH 4 /* a bulk read copies 32 KiB and more: fewer messages are read one by one */
@@ -330,6 +331,7 @@ static void publish_message(struct pull *pull, struct pull_message *message, uin
     if (message->consumer->subscription->limit)
         message->consumer->subscription->delivered++;
     queue_lease_start(queue, lease, expires_ms);
+    message->lane->leased++;
 }
 
 static void publish(struct pull *pull, struct lease_batch *batch, uint64_t timeout_ms)
@@ -370,6 +372,8 @@ static void settle(struct pull *pull, bool published)
         struct lane *lane = pull->lanes[i].lane;
         if (pull->lanes[i].ended && published)
             lane_ended(pull->queue, lane);
+        if (lane->hold)
+            hold_give_back(lane, pull->lanes[i].wanted - pull->lanes[i].leased);
         queue_lane_update(pull->queue, lane, pull->monotonic_ms);
     }
 }
@@ -596,8 +600,8 @@ static int pull_queue(struct broker *broker, struct local_queue *local)
         result = pull_locked(&pull);
     if (broker_make_room(broker, result))
         result = DB_LOCK_DEADLOCK; /* tried again at once, as after a conflict */
-    bool more = !result && !pull.zone_full && pull.picks && local->queue->drr.count &&
-                !list_empty(&local->open);
+    bool more = !result && !pull.zone_full && (pull.picks || pull.cut_short) &&
+                local->queue->drr.count && !list_empty(&local->open);
     lock_release(&local->queue->lock);
     if (result && !env_is_conflict(result)) {
         log_write(LOG_ERROR, "store", "deliver from queue \"%.*s\": %s",

@@ -8,6 +8,7 @@
 #include "os/futex.h"
 #include "os/log.h"
 #include "os/time.h"
+#include "sched/hold.h"
 
 #define MOVE_MAX 100
 #define CONFLICTS_MAX 100
@@ -381,6 +382,17 @@ static void look_at_ring(const struct list *ring, struct lane **oldest)
     }
 }
 
+/* What throttles hold back from consumers can be moved all the same. */
+static void look_at_held(const struct list *held_list, struct lane **oldest)
+{
+    LIST_EACH(held_list, entry)
+    {
+        struct lane *lane = CONTAINER_OF(entry, struct hold, held)->lane;
+        if (!*oldest || queue_lane_head(lane) < queue_lane_head(*oldest))
+            *oldest = lane;
+    }
+}
+
 /* Both collect what can be moved, up to the first message that must be copied before. */
 static int collect_returned(struct move *move, uint32_t limit)
 {
@@ -476,6 +488,7 @@ static int move_batch(struct move *move, uint32_t limit, uint32_t *moved, uint8_
         move->lane = NULL;
         move->ended = false;
         look_at_ring(&queue->drr.active, &move->lane);
+        look_at_held(&queue->held_list, &move->lane);
         if (!move->lane)
             return 0;
         move->next = move->lane->next;

@@ -1,6 +1,11 @@
 /* pick - who has room, and whose turn it is; see broker/pick.h */
 #include "broker/pick.h"
 
+#include "os/time.h"
+#include "sched/hold.h"
+
+#define HOLDS_MAX 512 /* lanes held by one pull */
+
 /* --- room of consumers ---
  *
  * One without room is moved aside and not looked at again until something gives it room: the end of
@@ -111,9 +116,19 @@ static uint32_t pull_lane_index(struct pull *pull, struct lane *lane)
     return pull->lane_count++;
 }
 
+static enum hold_result ask_throttles(struct pull *pull, struct lane *lane)
+{
+    if (!hold_concerns(pull->queue->scheduler, lane))
+        return HOLD_GO;
+    if (!pull->throttle_ns)
+        pull->throttle_ns = time_monotonic_ns();
+    return hold_take(pull->queue, lane, pull->throttle_ns);
+}
+
 void pick_lanes(struct pull *pull)
 {
     struct drr *drr = &pull->queue->drr;
+    unsigned holds = 0;
     while (pull->picks < pull->room) {
         struct drr_key *front = drr_front(drr);
         if (!front)
@@ -123,6 +138,14 @@ void pick_lanes(struct pull *pull)
             drr_deactivate(drr, front);
             continue;
         }
+        enum hold_result answer = ask_throttles(pull, lane);
+        pull->zone_full = answer == HOLD_NO_ROOM;
+        holds += answer == HOLD_HELD;
+        pull->cut_short = holds == HOLDS_MAX;
+        if (pull->zone_full || pull->cut_short)
+            break;
+        if (answer == HOLD_HELD)
+            continue;
         uint32_t index = pull_lane_index(pull, lane);
         pull->lanes[index].wanted++;
         pull->order[pull->picks++] = index;

@@ -20,6 +20,7 @@ struct pull_lane {
     uint16_t throttle_count;
     uint32_t wanted;       /* messages the round robin gave it */
     uint32_t read;         /* of those, read so far */
+    uint32_t leased;       /* of those, delivered */
     uint64_t next;         /* lane->next after it */
     uint32_t uncounted;    /* of those read, messages that lane->ready did not count */
     bool ended;            /* the store has no more of this lane */
@@ -41,7 +42,8 @@ struct pull {
     struct queue *queue;
     DBC *cursor;
     uint64_t wall_ms, monotonic_ms;
-    uint32_t room;                 /* messages that consumers can take, at most PULL_MESSAGES */
+    uint64_t throttle_ns; /* monotonic: for throttles, read when one concerns a lane; 0: not yet */
+    uint32_t room;        /* messages that consumers can take, at most PULL_MESSAGES */
     uint32_t order[PULL_MESSAGES]; /* index of the lane of each pick */
     uint32_t picks;
     struct pull_lane lanes[PULL_MESSAGES];
@@ -51,13 +53,15 @@ struct pull {
     uint64_t batch_seq;
     size_t bytes;
     bool zone_full;
+    bool cut_short; /* so many lanes were held that others should have the lock now */
 };
 
 /* All under the queue's lock. */
 
 /* Sets pull->room and moves consumers without room aside. */
 void pick_find_room(struct pull *pull);
-/* Fills picks, order and lanes by the round robin, at most pull->room messages. */
+/* Fills picks, order and lanes by the round robin, at most pull->room messages. Lanes that
+ * throttles refuse are held. */
 void pick_lanes(struct pull *pull);
 /* A consumer for every message. There is one: no more were picked than pick_find_room saw room for,
  * and only this thread makes room less. */

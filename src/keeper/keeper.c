@@ -21,6 +21,7 @@
 #include "os/proc.h"
 #include "os/thread.h"
 #include "os/time.h"
+#include "sched/hold.h"
 #include "sched/rebuild.h"
 #include "store/quarantine.h"
 #include "store/space.h"
@@ -30,6 +31,7 @@
 #define SPARE_FILES 100
 #define TIMERS_SLEEP_MS 500 /* a step of the wall clock is seen by then */
 #define STEPS_PER_SECTION 50
+#define REFILL_SLEEP_NS UINT64_C(1000000000)
 
 struct keeper {
     const struct keeper_options *options;
@@ -38,11 +40,12 @@ struct keeper {
     uint64_t generation;
     struct loop *loop;
     struct loop_watch channel, ended;
-    struct thread timers, maintenance;
+    struct thread timers, maintenance, refill;
     struct broker *timers_broker, *maintenance_broker;
-    struct err timers_failure, maintenance_failure; /* text empty: none */
+    /* text empty: none */
+    struct err timers_failure, maintenance_failure, refill_failure;
     _Atomic uint32_t stop; /* futex word of the maintenance thread; 1: both threads end */
-    _Atomic bool failed;   /* by either thread, after its failure is written */
+    _Atomic bool failed;   /* by any thread, after its failure is written */
     bool told;             /* the master knows of the failure */
     pid_t master;
 };
@@ -218,11 +221,12 @@ static int open_store(struct keeper *keeper, struct err *err)
 
 /* --- threads --- */
 
-static void end_thread(struct keeper *keeper, struct err *failure, const struct broker *broker)
+/* `reason`: what the thread says of its end; text empty: nothing. */
+static void end_thread(struct keeper *keeper, struct err *failure, const struct err *reason)
 {
     uint64_t one = 1;
     uint32_t up = ZONE_UP;
-    *failure = broker->failure;
+    *failure = *reason;
     /* A zone that somebody marked dead, who may have died before saying so. */
     if (!failure->text[0] && atomic_load(&keeper->options->zone->state) == ZONE_DEAD &&
         atomic_load(&keeper->options->zone->generation) == keeper->generation)
@@ -318,7 +322,30 @@ static void timers_run(void *argument)
         if (status == 0 && wait_ms)
             zone_sleep(slot, seen, wait_ms < TIMERS_SLEEP_MS ? wait_ms : TIMERS_SLEEP_MS);
     }
-    end_thread(keeper, &keeper->timers_failure, keeper->timers_broker);
+    end_thread(keeper, &keeper->timers_failure, &keeper->timers_broker->failure);
+}
+
+/* Lanes that wait for a token or a free place are released to the microsecond, whatever the other
+ * threads are at: this one never touches the store. */
+static void refill_run(void *argument)
+{
+    struct keeper *keeper = argument;
+    struct zone *zone = keeper->options->zone;
+    struct scheduler *scheduler = keeper->timers_broker->scheduler;
+    struct err failure = {0};
+    while (!failure.text[0] && !atomic_load(&keeper->stop)) {
+        uint32_t seen = atomic_load(&zone->refill_wake);
+        uint64_t when_ns = 0;
+        if (!zone_enter(zone, ZONE_SLOT_KEEPER, ZONE_REFILL, keeper->generation))
+            break;
+        if (hold_run(scheduler, time_monotonic_ns(), &when_ns) != LOCK_HELD)
+            err_set(&failure, 0, "the zone is being built anew");
+        zone_leave(zone, ZONE_SLOT_KEEPER, ZONE_REFILL);
+        uint64_t latest_ns = time_monotonic_ns() + REFILL_SLEEP_NS;
+        if (!failure.text[0] && !atomic_load(&keeper->stop))
+            hold_sleep(scheduler, seen, when_ns < latest_ns ? when_ns : latest_ns);
+    }
+    end_thread(keeper, &keeper->refill_failure, &failure);
 }
 
 static void maintenance_run(void *argument)
@@ -338,7 +365,7 @@ static void maintenance_run(void *argument)
             futex_wait(&keeper->stop, 0, wait_ms);
     }
     maintenance_free(&maintenance);
-    end_thread(keeper, &keeper->maintenance_failure, keeper->maintenance_broker);
+    end_thread(keeper, &keeper->maintenance_failure, &keeper->maintenance_broker->failure);
 }
 
 /* --- the loop --- */
@@ -357,8 +384,9 @@ static void on_ended(struct loop_watch *watch, uint32_t events)
     (void)events;
     if (read(watch->fd, &count, sizeof(count)) < 0 || keeper->told || !atomic_load(&keeper->failed))
         return;
-    const char *reason = keeper->timers_failure.text[0] ? keeper->timers_failure.text
-                                                        : keeper->maintenance_failure.text;
+    const char *reason = keeper->timers_failure.text[0]        ? keeper->timers_failure.text
+                         : keeper->maintenance_failure.text[0] ? keeper->maintenance_failure.text
+                                                               : keeper->refill_failure.text;
     log_write(LOG_ERROR, "store", "the environment is given up: %s", reason);
     say(keeper, CHANNEL_STORE_FAILED, keeper->generation, reason);
     keeper->told = true;
@@ -405,8 +433,10 @@ static void stop_threads(struct keeper *keeper)
     atomic_store(&keeper->stop, 1);
     futex_wake(&keeper->stop, 1);
     zone_wake(&keeper->options->zone->slots[ZONE_SLOT_KEEPER]);
+    zone_wake_refill(keeper->options->zone);
     thread_join(&keeper->timers);
     thread_join(&keeper->maintenance);
+    thread_join(&keeper->refill);
 }
 
 /* After a stop in order: everything into the databases, so that the next start has nothing to redo.
@@ -439,7 +469,8 @@ static int serve(struct keeper *keeper, struct err *err)
         return -1;
     if (thread_create(&keeper->timers, "timers", timers_run, keeper, err) != 0)
         return -1;
-    if (thread_create(&keeper->maintenance, "maintenance", maintenance_run, keeper, err) != 0) {
+    if (thread_create(&keeper->maintenance, "maintenance", maintenance_run, keeper, err) != 0 ||
+        thread_create(&keeper->refill, "refill", refill_run, keeper, err) != 0) {
         _exit(1); /* the timers thread is under way: the master recovers */
     }
     say(keeper, CHANNEL_READY, keeper->generation, NULL);

@@ -16,7 +16,7 @@
 static void futex_call(_Atomic uint32_t *word, int operation, uint32_t value,
                        const struct timespec *timeout)
 {
-    syscall(SYS_futex, (uint32_t *)word, operation, value, timeout, NULL, 0);
+    syscall(SYS_futex, (uint32_t *)word, operation, value, timeout, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 
 void futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ms)
@@ -32,6 +32,14 @@ void futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ms)
     struct timespec timeout = {.tv_sec = (time_t)(timeout_ms / 1000),
                                .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
     futex_call(word, FUTEX_WAIT, expected, &timeout);
+}
+
+void futex_wait_until(_Atomic uint32_t *word, uint32_t expected, uint64_t until_ns)
+{
+    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000),
+                             .tv_nsec = (long)(until_ns % 1000000000)};
+    /* Only this operation takes a time instead of a duration. */
+    futex_call(word, FUTEX_WAIT_BITSET, expected, until_ns == UINT64_MAX ? NULL : &until);
 }
 
 void futex_wake(_Atomic uint32_t *word, int count)

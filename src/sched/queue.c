@@ -1,5 +1,6 @@
 #include "sched/queue.h"
 
+#include "sched/hold.h"
 #include "sched/scheduler.h"
 #include "store/catalog.h"
 
@@ -103,6 +104,8 @@ struct lane *queue_lane_create(struct queue *queue, uint64_t id, uint32_t weight
 void queue_lane_free(struct queue *queue, struct lane *lane)
 {
     struct fairness_key *key = lane->key;
+    if (lane->hold)
+        hold_free(lane);
     list_remove(&lane->idle);
     heap_remove(&key->heads, &lane->order);
     hash_remove(&queue->lanes, &lane->link);
@@ -140,7 +143,10 @@ void queue_key_skip(struct lane *lane)
 void queue_lane_update(struct queue *queue, struct lane *lane, uint64_t now_ms)
 {
     struct fairness_key *key = lane->key;
-    if (queue_lane_runnable(lane))
+    bool runnable = queue_lane_runnable(lane);
+    if (lane->hold && !runnable)
+        hold_drop(lane);
+    if (runnable && !hold_is_held(lane))
         heap_update(&key->heads, &lane->order, queue_lane_head(lane));
     else
         heap_remove(&key->heads, &lane->order);
@@ -164,6 +170,8 @@ void queue_ready_add(struct queue *queue, struct lane *lane, int64_t count)
     lane->ready += (uint64_t)count;
     lane->key->ready += (uint64_t)count;
     queue->ready += (uint64_t)count;
+    if (hold_is_held(lane))
+        queue->held += (uint64_t)count;
     if (count > 0)
         lane->drained = false;
 }
@@ -221,6 +229,8 @@ void queue_lease_start(struct queue *queue, struct lease *lease, uint64_t expire
     wheel_insert(queue->expiry, &lease->wheel, expires_ms);
     lease->lane->leased++;
     queue->leased++;
+    if (lease->lane->hold)
+        hold_lease_began(lease->lane);
     if (lease->apart)
         atomic_store(&queue->has_apart, true);
     if (lease->consumer)
@@ -255,6 +265,8 @@ void queue_lease_end(struct queue *queue, struct lease *lease)
         wheel_remove(queue->expiry, &lease->wheel);
         lease->lane->leased--;
         queue->leased--;
+        if (lease->lane->hold)
+            hold_lease_ended(queue, lease->lane);
         consumer_unacked(queue, lease->consumer);
     } else {
         list_remove(&lease->wheel.list);
@@ -274,6 +286,8 @@ void queue_lease_return(struct queue *queue, struct lease *lease)
     lease->state = LEASE_RETURNED;
     lane->leased--;
     queue->leased--;
+    if (lane->hold)
+        hold_lease_ended(queue, lane);
     struct list *position = lane->returned.prev;
     while (position != &lane->returned &&
            CONTAINER_OF(position, struct lease, wheel.list)->seq > lease->seq)
@@ -431,9 +445,14 @@ static unsigned next_waiter(struct queue *queue)
 
 void queue_wake_waiters(struct queue *queue)
 {
+    queue_wake_for(queue, queue->ready - queue->held);
+}
+
+void queue_wake_for(struct queue *queue, uint64_t messages)
+{
     if (!queue->drr.count)
         return;
-    uint64_t workers = 1 + queue->ready / QUEUE_PULL;
+    uint64_t workers = 1 + messages / QUEUE_PULL;
     for (; queue->waiting && workers; workers--) {
         unsigned slot = next_waiter(queue);
         queue->waiting &= ~(UINT64_C(1) << slot); /* it sets its bit again when it finds nothing */
@@ -504,6 +523,8 @@ struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_
     list_init(&queue->due_link);
     list_init(&queue->dead_link);
     list_init(&queue->idle_lanes);
+    list_init(&queue->held_list);
+    list_init(&queue->throttled);
     lock_init(&queue->lock);
     drr_init(&queue->drr, scheduler->quantum);
     if (make_hashes(queue) == 0)

@@ -37,6 +37,7 @@
 struct catalog_queue;
 struct scheduler;
 struct queue;
+struct hold;
 
 /* A fairness key that has lanes. */
 struct fairness_key {
@@ -70,6 +71,8 @@ struct lane {
     struct list returned;   /* lease.wheel.list: leases given back undelivered, ascending seq */
     uint32_t stored_weight; /* in its K record */
     uint32_t staged_weight;
+    uint32_t hold_generation; /* of the throttles when `hold` was found out */
+    struct hold *hold;        /* what bounds its deliveries (sched/hold); NULL: nothing */
     struct lane *staged_next;
     uint32_t throttle_size;  /* bytes of throttle_keys */
     uint8_t throttle_keys[]; /* as in the K record */
@@ -114,8 +117,9 @@ _Static_assert(sizeof(struct lease) <= 96, "a lease is meant to stay small");
 
 struct queue_counters {
     uint64_t enqueued, delivered, acked, nacked, expired, returned;
-    uint64_t delayed;     /* were to be delivered later, when enqueued or retried */
-    uint64_t lanes_freed; /* with their K records */
+    uint64_t delayed;        /* were to be delivered later, when enqueued or retried */
+    uint64_t lanes_freed;    /* with their K records */
+    uint64_t throttle_holds; /* times a lane had to wait for a bucket or a limit */
 };
 
 /* How far the counting of messages from before the zone was built has come (keeper/count). */
@@ -139,8 +143,10 @@ struct queue {
     struct str name;          /* in the arena; constant */
     _Atomic bool dead;        /* deleted; set under both locks */
     bool quarantined;         /* its file was set aside; constant */
-    uint64_t dead_since;      /* catalog generation of the deletion */
-    struct list dead_link;    /* in scheduler.dead */
+    _Atomic uint32_t
+        pins;            /* whoever is about to take its lock without being its user (sched/hold) */
+    uint64_t dead_since; /* catalog generation of the deletion */
+    struct list dead_link; /* in scheduler.dead */
     struct lock lock;
     struct scheduler *scheduler;
     _Atomic uint64_t visibility_timeout_ms;
@@ -160,6 +166,10 @@ struct queue {
     struct list idle_lanes; /* lane.idle, longest idle first */
     struct drr drr;
     uint64_t ready, leased; /* sums over lanes */
+    uint64_t held,
+        held_lanes;         /* of `ready`, messages in lanes that a throttle holds; those lanes */
+    struct list held_list;  /* hold.held */
+    struct list throttled;  /* hold.link: lanes that throttles concern */
     struct wheel *expiry;   /* of leases, monotonic ms; NULL until the first lease */
     struct heap_node timer; /* in scheduler.timers, guarded by its timer lock */
     uint64_t delayed;       /* messages that are not due yet, as far as they are counted */
@@ -195,11 +205,12 @@ void queue_lane_free(struct queue *queue, struct lane *lane);
  * returned, leased and unscanned, before the lock is released. */
 void queue_lane_update(struct queue *queue, struct lane *lane, uint64_t now_ms);
 
-/* True when a delivery from the lane is worth a try. */
+/* True when a delivery from the lane is worth a try, but for throttles. */
 bool queue_lane_runnable(const struct lane *lane);
 /* A bound below which the first ready message of the lane cannot stand, a sequence number. */
 uint64_t queue_lane_head(const struct lane *lane);
-/* The lane of a key that is worth a try and has the oldest head; NULL when there is none. */
+/* The lane of a key that is worth a try, not held, and has the oldest head; NULL when there is
+ * none. */
 struct lane *queue_key_first(const struct fairness_key *key);
 /* Passes it over until queue_lane_update is called for it. */
 void queue_key_skip(struct lane *lane);
@@ -261,6 +272,8 @@ uint32_t queue_consumer_count(const struct queue *queue);
 /* Wakes as many waiting workers as there is something to deliver for, in turns. One that is woken
  * and cannot take all calls this again. */
 void queue_wake_waiters(struct queue *queue);
+/* As queue_wake_waiters, when no more than so many `messages` can be delivered. */
+void queue_wake_for(struct queue *queue, uint64_t messages);
 
 /* --- making and unmaking --- */
 

@@ -6,6 +6,7 @@
 #include "os/log.h"
 #include "os/time.h"
 #include "sched/config_rule.h"
+#include "sched/hold.h"
 #include "store/chunks.h"
 #include "store/quarantine.h"
 
@@ -226,6 +227,7 @@ static int find_heads(struct rebuild *rebuild, struct err *err)
 {
     struct queue *queue = rebuild->queue;
     DBC *cursor = NULL;
+    bool full = false;
     int result = queue_db_cursor(rebuild->db, &cursor);
     for (size_t i = 0; i < rebuild->lane_count && !result; i++) {
         uint8_t from[RECORD_MESSAGE_KEY_SIZE];
@@ -242,8 +244,12 @@ static int find_heads(struct rebuild *rebuild, struct err *err)
         if (result == DB_NOTFOUND)
             result = 0;
         queue_lane_update(queue, lane, rebuild->monotonic_ms);
+        if (lane->leased && !hold_resolve(queue, lane)) /* limits count what is leased */
+            full = true;
     }
     queue_db_cursor_close(cursor);
+    if (full)
+        return zone_full(rebuild, err);
     return result ? store_error(rebuild, result, err) : 0;
 }
 

@@ -41,7 +41,8 @@ struct scheduler *scheduler_create(struct zone *zone, uint32_t epoch, uint32_t q
     changes_init(&scheduler->changes, atomic_load(&zone->settings_generation) + 1);
     heap_init(&scheduler->timers);
     heap_init(&scheduler->due);
-    if (hash_init(&scheduler->names, &scheduler->allocator) != 0) {
+    if (hash_init(&scheduler->names, &scheduler->allocator) != 0 ||
+        throttle_table_init(scheduler) != 0) {
         err_set(err, 0, "shared_memory is too small");
         return NULL;
     }
@@ -147,6 +148,8 @@ void scheduler_kill(struct scheduler *scheduler, struct queue *queue)
 
 static bool let_go_by_all(const struct scheduler *scheduler, const struct queue *queue)
 {
+    if (atomic_load(&queue->pins))
+        return false;
     for (unsigned i = 0; i < ZONE_SLOTS; i++) {
         const struct zone_slot *slot = &scheduler->zone->slots[i];
         if (i != ZONE_SLOT_HELPER && atomic_load(&slot->pid) != 0 &&

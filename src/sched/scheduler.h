@@ -2,13 +2,15 @@
  * scheduler - the root of the zone's arena: all queues by name and by number, and the timers of the
  * keeper.
  *
- * Order of locks: catalog, then queues by ascending id, then timers, then the arena's.
+ * Order of locks: catalog, then queues by ascending id, then a shard of throttles or the timers,
+ * then the arena's.
  */
 #ifndef FILAD_SCHED_SCHEDULER_H
 #define FILAD_SCHED_SCHEDULER_H
 
 #include "sched/changes.h"
 #include "sched/queue.h"
+#include "sched/throttle.h"
 
 #define SCHEDULER_MAGIC 0x53434844u
 
@@ -33,8 +35,9 @@ struct scheduler {
     uint32_t next_index;      /* where to look for a free table entry */
     struct queue *_Atomic queues[ZONE_QUEUES];
     struct lock timer_lock;
-    struct heap timers;           /* queue.timer by monotonic ms */
-    struct heap due;              /* queue.due by wall clock ms: its steps need no attention so */
+    struct heap timers; /* queue.timer by monotonic ms */
+    struct heap due;    /* queue.due by wall clock ms: its steps need no attention so */
+    struct throttle_table throttles;
     _Atomic uint32_t space_low;   /* 1: writes that need more room on disk are refused */
     _Atomic uint64_t count_total; /* queues whose old messages had to be counted ... */
     _Atomic uint64_t count_done;  /* ... and that are */

@@ -97,6 +97,7 @@ void zone_shut(struct zone *zone)
     for (unsigned i = 0; i < ZONE_SLOTS; i++)
         if (atomic_load(&zone->slots[i].pid) != 0)
             zone_wake(&zone->slots[i]);
+    zone_wake_refill(zone);
 }
 
 bool zone_enter(struct zone *zone, unsigned slot, enum zone_thread thread, uint64_t generation)
@@ -120,6 +121,18 @@ void zone_wake(struct zone_slot *slot)
     atomic_fetch_add(&slot->wake, 1);
     if (atomic_load(&slot->sleeping))
         futex_wake(&slot->wake, 1);
+}
+
+void zone_wake_refill(struct zone *zone)
+{
+    atomic_fetch_add(&zone->refill_wake, 1);
+    futex_wake(&zone->refill_wake, 1);
+}
+
+void zone_refill_by(struct zone *zone, uint64_t when_ns)
+{
+    if (when_ns < atomic_load(&zone->refill_until_ns))
+        zone_wake_refill(zone);
 }
 
 void zone_sleep(struct zone_slot *slot, uint32_t seen, uint64_t timeout_ms)

@@ -27,14 +27,15 @@
 #define ZONE_SLOT_KEEPER ZONE_WORKERS
 #define ZONE_SLOT_HELPER (ZONE_WORKERS + 1)
 #define ZONE_QUEUES 32768 /* entries of the queue table */
-#define ZONE_THREADS 2    /* threads of a process that have a word */
+#define ZONE_THREADS 3    /* threads of a process that have a word */
 
 /* Which word: the worker's store thread and the keeper's timers thread use the first. */
 enum zone_thread {
     ZONE_STORE_THREAD = 0,
     ZONE_SYNC_THREAD = 1,
     ZONE_TIMERS = 0,
-    ZONE_MAINTENANCE = 1
+    ZONE_MAINTENANCE = 1,
+    ZONE_REFILL = 2 /* of the keeper */
 };
 
 enum zone_state {
@@ -69,7 +70,9 @@ struct zone {
     _Atomic uint64_t settings_generation; /* raised by every change of what the loops know: runtime
                                            * configuration and scripts; never falls */
     _Atomic uint64_t locks_held_long;     /* sections of over 10 ms under a queue's lock */
-    _Atomic uint64_t files_opened; /* of queues, by all processes: a recovery does it again */
+    _Atomic uint64_t files_opened;    /* of queues, by all processes: a recovery does it again */
+    _Atomic uint32_t refill_wake;     /* futex word the keeper's refill thread sleeps on */
+    _Atomic uint64_t refill_until_ns; /* monotonic: when it looks again; 0: it is awake */
     struct zone_slot slots[ZONE_SLOTS];
     struct scheduler *_Atomic scheduler; /* in the arena; NULL unless ZONE_UP */
 };
@@ -106,6 +109,12 @@ void zone_leave(struct zone *zone, unsigned slot, enum zone_thread thread);
 
 /* Wakes the store (timers) thread of a slot when it sleeps. */
 void zone_wake(struct zone_slot *slot);
+/* Wakes the refill thread. */
+void zone_wake_refill(struct zone *zone);
+/* Has the refill thread look again when it would do so only after `when_ns`, what it is to see is
+ * in place. */
+void zone_refill_by(struct zone *zone, uint64_t when_ns);
+
 /* Sleeps until woken or `timeout_ms` passed; `seen` is the value of `wake` read before the last
  * look for work, so that no wake-up is lost. */
 void zone_sleep(struct zone_slot *slot, uint32_t seen, uint64_t timeout_ms);
