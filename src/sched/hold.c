@@ -566,7 +566,7 @@ struct hold_row *hold_rows(const struct queue *queue, enum throttle_kind kind, u
     *count = 0;
     struct throttle **throttles = collect(queue, kind, &found, &names);
     struct hold_row *rows = throttles ? malloc(found * sizeof(*rows) + names + 1) : NULL;
-    uint8_t *name = (uint8_t *)(rows + found);
+    uint8_t *name = rows ? (uint8_t *)(rows + found) : NULL;
     for (uint32_t i = 0; rows && i < found; i++) {
         struct throttle *throttle = throttles[i];
         struct hold_row *row = &rows[*count];
