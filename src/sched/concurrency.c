@@ -2,7 +2,7 @@
 
 #include "sched/hold.h"
 
-int concurrency_parse(struct str value, uint64_t *most, struct err *err)
+const char *concurrency_parse(struct str value, uint64_t *most)
 {
     static const char wrong[] = "a concurrency limit is an integer from 0 to 1000000000";
     uint64_t number = 0;
@@ -11,16 +11,16 @@ int concurrency_parse(struct str value, uint64_t *most, struct err *err)
     while (value.size && (value.data[value.size - 1] == ' ' || value.data[value.size - 1] == '\t'))
         value.size--;
     if (!value.size)
-        return err_set(err, 0, "%s", wrong);
+        return wrong;
     for (size_t i = 0; i < value.size; i++) {
         if (value.data[i] < '0' || value.data[i] > '9')
-            return err_set(err, 0, "%s", wrong);
+            return wrong;
         number = number * 10 + (uint64_t)(value.data[i] - '0');
         if (number > CONCURRENCY_MAX)
-            return err_set(err, 0, "%s", wrong);
+            return wrong;
     }
     *most = number;
-    return 0;
+    return NULL;
 }
 
 enum throttle_result concurrency_configure(struct scheduler *scheduler, struct str key,

@@ -10,9 +10,8 @@
 #define CONCURRENCY_MAX UINT64_C(1000000000)
 
 /* Reads the value of a `concurrency.KEY`: an integer from 0 (nothing is delivered) to
- * CONCURRENCY_MAX, blanks around it ignored. -1, with what is wrong in `err`, otherwise. */
-int concurrency_parse(struct str value, uint64_t *most, struct err *err)
-    __attribute__((warn_unused_result));
+ * CONCURRENCY_MAX, blanks around it ignored. NULL, or what is wrong (static). */
+const char *concurrency_parse(struct str value, uint64_t *most) __attribute__((warn_unused_result));
 
 /* Sets the limit of a key, in force at once; what is leased counts. The caller holds no queue's
  * lock and is inside a section, or alone. For a new limit all lanes that have leases are looked at.

@@ -59,53 +59,62 @@ static bool is_decimal(const char *text)
     return *text == '\0';
 }
 
-static int parse_number(struct str text, const char *what, double *number, struct err *err)
+/* What can be wrong with one of the two numbers. */
+struct number_words {
+    const char *missing, *long_winded, *not_decimal, *too_large, *negative;
+};
+
+static const struct number_words rate_words = {
+    "the rate is missing: a throttle is \"rate,burst\"",
+    "the rate has more than 100 characters",
+    "the rate is not a decimal number",
+    "the rate is too large",
+    "the rate is negative",
+};
+static const struct number_words burst_words = {
+    "the burst is missing: a throttle is \"rate,burst\"",
+    "the burst has more than 100 characters",
+    "the burst is not a decimal number",
+    "the burst is too large",
+    "the burst is negative",
+};
+
+static const char *parse_number(struct str text, const struct number_words *words, double *number)
 {
     char copy[NUMBER_MAX + 1];
     text = trim(text);
     if (!text.size)
-        return err_set(err, 0, "the %s is missing: a throttle is \"rate,burst\"", what);
+        return words->missing;
     if (text.size > NUMBER_MAX)
-        return err_set(err, 0, "the %s has more than %d characters", what, NUMBER_MAX);
+        return words->long_winded;
     memcpy(copy, text.data, text.size);
     copy[text.size] = '\0';
     if (strlen(copy) != text.size || !is_decimal(copy))
-        return err_set(err, 0, "the %s \"%.*s\" is not a decimal number", what, STR_PRINT(text));
+        return words->not_decimal;
     *number = strtod(copy, NULL);
     if (!isfinite(*number))
-        return err_set(err, 0, "the %s %s is too large", what, copy);
+        return words->too_large;
     if (*number < 0)
-        return err_set(err, 0, "the %s %s is negative", what, copy);
+        return words->negative;
     *number = fabs(*number); /* "-0" */
-    return 0;
+    return NULL;
 }
 
-int throttle_parse(struct str value, double *rate, double *burst, struct err *err)
+const char *throttle_parse(struct str value, double *rate, double *burst)
 {
     const uint8_t *comma = value.size ? memchr(value.data, ',', value.size) : NULL;
     if (!comma)
-        return err_set(err, 0, "a throttle is \"rate,burst\": the comma is missing");
+        return "a throttle is \"rate,burst\": the comma is missing";
     size_t before = (size_t)(comma - value.data);
     struct str behind = str_of(comma + 1, value.size - before - 1);
     if (behind.size && memchr(behind.data, ',', behind.size))
-        return err_set(err, 0, "a throttle is \"rate,burst\": there is more than one comma");
-    if (parse_number(str_of(value.data, before), "rate", rate, err) != 0 ||
-        parse_number(behind, "burst", burst, err) != 0)
-        return -1;
-    if (*burst > 0 && *burst < 1)
-        return err_set(err, 0,
-                       "a burst below 1 never lets a message pass: at least 1, or 0 to stop the "
-                       "key on purpose");
-    return 0;
-}
-
-int throttle_check_key(struct str key, struct err *err)
-{
-    if (!key.size)
-        return err_set(err, 0, "the name of the key is missing behind the prefix");
-    if (key.size > RECORD_KEY_BYTES_MAX)
-        return err_set(err, 0, "no message has a key of more than %d bytes", RECORD_KEY_BYTES_MAX);
-    return 0;
+        return "a throttle is \"rate,burst\": there is more than one comma";
+    const char *fault = parse_number(str_of(value.data, before), &rate_words, rate);
+    if (!fault)
+        fault = parse_number(behind, &burst_words, burst);
+    if (!fault && *burst > 0 && *burst < 1)
+        fault = "a burst below 1 never lets a message pass: at least 1, or 0 to stop the key";
+    return fault;
 }
 
 /* --- the tables --- */

@@ -22,7 +22,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/err.h"
 #include "core/hash.h"
 #include "core/heap.h"
 #include "core/list.h"
@@ -86,12 +85,10 @@ int throttle_table_init(struct scheduler *scheduler) __attribute__((warn_unused_
 /* --- configuration --- */
 
 /* Reads the value of a `throttle.KEY`: "rate,burst", decimal or with exponent, blanks around them
- * ignored. -1, with what is wrong in `err`, unless both are finite, not negative, and the burst is
+ * ignored. NULL, or what is wrong (static), unless both are finite, not negative, and the burst is
  * 0 (nothing is delivered) or at least 1. */
-int throttle_parse(struct str value, double *rate, double *burst, struct err *err)
+const char *throttle_parse(struct str value, double *rate, double *burst)
     __attribute__((warn_unused_result));
-/* -1, with words in `err`, for a KEY that no message can have: empty or longer than 1024 bytes. */
-int throttle_check_key(struct str key, struct err *err) __attribute__((warn_unused_result));
 
 enum throttle_result {
     THROTTLE_DONE,
