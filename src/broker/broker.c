@@ -59,6 +59,7 @@ struct broker *broker_open(const struct broker_options *options, struct err *err
     list_init(&broker->later);
     list_init(&broker->subscriptions);
     buf_init(&broker->value, 0);
+    buf_init(&broker->rewritten, 0);
     queue_db_bulk_init(&broker->bulk);
     queue_db_cache_init(&broker->cache, options->env, options->handles);
     time_entropy(seed);
@@ -102,6 +103,7 @@ void broker_close(struct broker *broker)
     hash_free(&broker->names, &hash_malloc);
     pool_destroy(broker->scratch);
     buf_free(&broker->value);
+    buf_free(&broker->rewritten);
     queue_db_bulk_free(&broker->bulk);
     free(broker->by_index);
     free(broker);

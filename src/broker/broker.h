@@ -81,9 +81,11 @@ struct broker {
     uint64_t catalog_seen;
     struct uuid_generator ids;
     struct pool *scratch; /* of the operation in hand */
-    struct buf value;
+    struct buf value;     /* what was read */
+    struct buf rewritten; /* and what is made of it, where it is not changed in place */
     struct queue_db_bulk bulk;
     struct apart_progress apart;
+    uint64_t next_dlq_warning_ms; /* monotonic */
     struct err failure;
 };
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "broker/apart.h"
+#include "broker/dead_letter.h"
 #include "broker/pick.h"
 #include "fibp/status.h"
 #include "os/log.h"
@@ -29,6 +30,12 @@ static bool copy_body(struct pull *pull, struct record_message *message)
     if (message->body.size)
         memcpy(copy, message->body.data, message->body.size);
     message->body.data = copy;
+    message->is_dead = message->is_dead && atomic_load(&pull->queue->dead_letter_headers);
+    if (message->is_dead) {
+        message->dead.reason = pool_str(pull->broker->scratch, message->dead.reason);
+        message->dead.origin = pool_str(pull->broker->scratch, message->dead.origin);
+        message->is_dead = message->dead.reason.data && message->dead.origin.data;
+    }
     return true;
 }
 
@@ -489,6 +496,32 @@ static int note_unread(struct pull *pull, struct local_subscription *sub,
     return 0;
 }
 
+/* Puts what is known of a dead-lettering among the headers; false when they are stored apart and
+ * gone. */
+static bool add_dead_headers(const struct pull *pull, const struct record_message *from,
+                             struct delivery_message *message)
+{
+    struct str record = message->record;
+    uint8_t *whole = NULL;
+    if (!record.size) { /* headers that are large are apart, with all else */
+        whole = malloc((size_t)message->rest);
+        if (!whole)
+            return true; /* as it is */
+        if (!read_apart(message, whole)) {
+            free(whole);
+            return false;
+        }
+        record = str_of(whole, (size_t)message->rest);
+    }
+    struct str merged = dead_letter_headers(pull->broker->scratch, record, &from->dead);
+    if (merged.data && merged.data != whole) {
+        message->record = merged;
+        message->rest = whole ? 0 : message->rest;
+    }
+    free(whole);
+    return true;
+}
+
 /* Encodes one message into the frame being built for `sub`; it is left out when it is gone. */
 static int add_message(struct pull *pull, struct local_subscription *sub,
                        const struct pull_message *from, struct buf *frame)
@@ -514,7 +547,8 @@ static int add_message(struct pull *pull, struct local_subscription *sub,
         .enqueued_ms = from->message.enqueued_ms,
         .leased_ms = pull->wall_ms,
     };
-    if (!sub->subscription->encoder->add(sub->subscription, frame, &message))
+    if ((from->message.is_dead && !add_dead_headers(pull, &from->message, &message)) ||
+        !sub->subscription->encoder->add(sub->subscription, frame, &message))
         return note_unread(pull, sub, from, reading.result);
     struct delivery_lease *lease = &sub->delivery->leases[sub->delivery->count++];
     lease->id = from->message.id;

@@ -1,12 +1,14 @@
 /* expire - leases whose visibility timeout has passed, and lanes that were empty for long */
 #include <errno.h>
 
+#include "broker/dead_letter.h"
 #include "broker/write.h"
 #include "os/log.h"
 #include "os/time.h"
 
 #define BATCH 100        /* leases or lanes under one holding of the lock */
-#define TRY_AGAIN_MS 100 /* after a failure */
+#define TRY_AGAIN_MS 500 /* after a failure */
+#define DECIDING_AGAIN_MS 20
 
 static int retry_run(struct write *write, struct write_entry *first, struct write_entry *end)
 {
@@ -18,35 +20,62 @@ static int retry_run(struct write *write, struct write_entry *first, struct writ
     return result;
 }
 
-static int retry_leases(struct write *write, struct list *due, uint32_t count)
+/* Makes a chain of entries of the leases that are due; those that a living worker decides about are
+ * left out, and looked at again soon. How many there are. */
+static uint32_t make_entries(struct write *write, struct list *due, struct write_entry *entries)
 {
-    struct write_entry entries[BATCH] = {{0}}, **last = NULL;
+    struct write_entry **last = NULL;
     uint32_t filled = 0;
-    LIST_EACH(due, entry)
-    {
-        struct write_entry *next = &entries[filled++];
-        next->kind = WRITE_RETRY;
-        next->lease = CONTAINER_OF(entry, struct lease, wheel.list);
-        if (last)
-            *last = next;
-        last = &next->next;
-    }
     /* They are off the wheel: back on it, so that the end of a lease is always the same step. */
     LIST_EACH_SAFE(due, entry)
     {
         struct lease *lease = CONTAINER_OF(entry, struct lease, wheel.list);
+        bool deciding = queue_lease_deciding(write->queue, lease);
         list_remove(entry);
-        queue_expiry_restore(write->queue, lease, write->monotonic_ms + TRY_AGAIN_MS);
+        queue_expiry_restore(write->queue, lease,
+                             write->monotonic_ms + (deciding ? DECIDING_AGAIN_MS : TRY_AGAIN_MS));
+        if (deciding)
+            continue;
+        struct write_entry *next = &entries[filled++];
+        next->kind = WRITE_RETRY;
+        next->lease = lease;
+        if (last)
+            *last = next;
+        last = &next->next;
     }
+    return filled;
+}
+
+/* What is known under the lock of those that failed for the last time. */
+static uint32_t note_dead(const struct write_entry *entries, uint32_t count,
+                          struct dead_letter *letters)
+{
+    uint32_t filled = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (entries[i].dead)
+            letters[filled++] = (struct dead_letter){
+                .id = entries[i].id, .token = entries[i].token, .reason = DEAD_LETTER_EXPIRED};
+    return filled;
+}
+
+/* *dead: how many are to be dead-lettered; their leases are on the wheel still. */
+static int retry_leases(struct write *write, struct list *due, struct dead_letter *letters,
+                        uint32_t *dead)
+{
+    struct write_entry entries[BATCH] = {{0}};
+    uint32_t count = make_entries(write, due, entries);
+    if (!count)
+        return 0;
     int result = retry_run(write, entries, NULL);
-    if (!result || count == 1 || broker_is_fatal(result))
-        return result;
-    /* One that fails must not hold back the others. */
-    result = 0;
-    for (uint32_t i = 0; i < count && !broker_is_fatal(result); i++) {
-        int alone = retry_run(write, &entries[i], entries[i].next);
-        result = alone ? alone : result;
+    if (result && count > 1 && !broker_is_fatal(result)) {
+        /* One that fails must not hold back the others. */
+        result = 0;
+        for (uint32_t i = 0; i < count && !broker_is_fatal(result); i++) {
+            int alone = retry_run(write, &entries[i], entries[i].next);
+            result = alone ? alone : result;
+        }
     }
+    *dead = note_dead(entries, count, letters);
     return result;
 }
 
@@ -103,6 +132,8 @@ static void resume_due(struct queue *queue, uint64_t now_ms)
 int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, bool *more)
 {
     struct local_queue *local = NULL;
+    struct dead_letter letters[BATCH];
+    uint32_t dead = 0;
     struct list due;
     *more = false;
     list_init(&due);
@@ -124,7 +155,7 @@ int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, b
         uint32_t count = queue_expired(queue, now_ms, &due, BATCH);
         *more = count == BATCH;
         if (count)
-            result = retry_leases(&write, &due, count);
+            result = retry_leases(&write, &due, letters, &dead);
         if (!result)
             result = free_lanes(&write, more);
         if (!queue->lane_count) /* nothing was here for long */
@@ -134,9 +165,11 @@ int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, b
         queue_timer_update(queue);
     }
     lock_release(&queue->lock);
-    pool_reset(broker->scratch);
     if (result && broker_is_fatal(result))
         return broker_fail(broker, result, "expire leases");
+    if (dead && dead_letter_run(broker, local, letters, dead) != 0)
+        return -1;
+    pool_reset(broker->scratch);
     if (result)
         log_write(LOG_ERROR, "store", "expire leases of queue \"%.*s\": %s", STR_PRINT(queue->name),
                   db_strerror(result));

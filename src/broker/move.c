@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "broker/apart.h"
+#include "broker/dead_letter.h"
 #include "broker/write.h"
 #include "fibp/status.h"
 #include "os/futex.h"
@@ -10,17 +11,17 @@
 #include "os/time.h"
 #include "sched/hold.h"
 
-#define MOVE_MAX 100
 #define CONFLICTS_MAX 100
 #define BUSY_TRIES 1000 /* of a millisecond, for a message that another thread is moving */
 
 /* One message on its way. */
 struct moving {
     struct uuid id;
-    struct lane *lane;   /* in the queue it leaves */
-    struct lease *lease; /* that ends with it; NULL for a ready message never given back */
-    uint64_t seq;        /* there */
-    bool counted;        /* lane->ready knows of it */
+    struct lane *lane;          /* in the queue it leaves */
+    struct lease *lease;        /* that ends with it; NULL for a ready message never given back */
+    uint64_t seq;               /* there */
+    bool counted;               /* lane->ready knows of it */
+    struct dead_letter *letter; /* that is dead-lettered; NULL for a ready message */
     struct lane *to_lane;
     uint64_t to_seq;
 };
@@ -88,7 +89,7 @@ static int begin_locked(struct move *move)
     move->from.monotonic_ms = move->to.monotonic_ms = time_monotonic_ms();
     move->count = move->wanted_count = 0;
     move->wanted_bytes = 0;
-    move->blocked = false;
+    move->blocked = move->full = false;
     return 0;
 }
 
@@ -204,9 +205,23 @@ static int exchange_markers(struct move *move, const struct record_message *mess
                   : chunks_mark(move->from.local->db, move->from.txn, &message->id, &marker);
 }
 
-/* Writes one to its new place and takes it from the old one. `attempt_add` 1, or 0 to set it to 0.
- */
-static int stage_message(struct move *move, struct moving *moving, uint32_t attempt_add)
+/* The message as it goes to its new place, in broker->rewritten. */
+static int make_value(struct move *move, const struct moving *moving,
+                      const struct record_message *message)
+{
+    struct buf *value = &move->broker->value, *moved = &move->broker->rewritten;
+    struct record_dead dead = {.dead_ms = move->from.now_ns / 1000000,
+                               .origin = move->from.queue->name};
+    record_message_set_attempt(value->data, moving->letter ? message->attempt + 1 : 0);
+    if (moving->letter)
+        dead.reason = moving->letter->reason;
+    buf_clear(moved);
+    record_message_append(moved, buf_str(value), message, moving->letter ? &dead : NULL);
+    return moved->failed ? ENOMEM : 0;
+}
+
+/* Writes one to its new place and takes it from the old one. */
+static int stage_message(struct move *move, struct moving *moving)
 {
     struct buf *value = &move->broker->value;
     const struct lane *lane = moving->lane;
@@ -229,16 +244,26 @@ static int stage_message(struct move *move, struct moving *moving, uint32_t atte
         return result;
     if (!record_message_parse(buf_str(value), &message))
         return EINVAL;
-    record_message_set_attempt(value->data, attempt_add ? message.attempt + attempt_add : 0);
-    result = queue_db_delete(move->from.local->db, txn, str_of(key, sizeof(key)));
+    result = make_value(move, moving, &message);
+    if (!result)
+        result = queue_db_delete(move->from.local->db, txn, str_of(key, sizeof(key)));
     if (!result && message.apart)
         result = exchange_markers(move, &message);
     if (result)
         return result;
     record_message_key(key, moving->to_lane->id, moving->to_seq);
-    /* The value was read before write_stage_lane's record of the lane is written: consequences come
-     * after all messages. */
-    return queue_db_put(move->to.local->db, txn, str_of(key, sizeof(key)), buf_str(value));
+    return queue_db_put(move->to.local->db, txn, str_of(key, sizeof(key)),
+                        buf_str(&move->broker->rewritten));
+}
+
+static void count_letter(struct queue_counters *counters, struct dead_letter *letter)
+{
+    letter->status = FIBP_OK;
+    counters->dead_lettered++;
+    if (letter->item)
+        counters->nacked++;
+    else
+        counters->expired++;
 }
 
 static void publish_message(struct move *move, struct moving *moving)
@@ -255,6 +280,8 @@ static void publish_message(struct move *move, struct moving *moving)
             queue_ready_add(move->from.queue, lane, -1);
         queue_lease_end(move->from.queue, moving->lease);
     }
+    if (moving->letter)
+        count_letter(&move->from.queue->counters, moving->letter);
     queue_lane_update(move->from.queue, lane, move->from.monotonic_ms);
     if (!queue_lane_runnable(to_lane) && !to_lane->unscanned)
         to_lane->next = moving->to_seq;
@@ -282,7 +309,7 @@ static void publish(struct move *move)
 }
 
 /* The transaction over move->messages. Berkeley DB's value. */
-static int run_once(struct move *move, uint32_t attempt_add)
+static int run_once(struct move *move)
 {
     DB_TXN *txn = NULL;
     int result = env_begin(move->broker->env, &txn);
@@ -291,7 +318,7 @@ static int run_once(struct move *move, uint32_t attempt_add)
     write_begin(&move->from, txn);
     write_begin(&move->to, txn);
     for (uint32_t i = 0; i < move->count && !result; i++)
-        result = stage_message(move, &move->messages[i], attempt_add);
+        result = stage_message(move, &move->messages[i]);
     if (!result)
         result = write_consequences(&move->from);
     if (!result)
@@ -307,11 +334,11 @@ static int run_once(struct move *move, uint32_t attempt_add)
     return result;
 }
 
-static int run(struct move *move, uint32_t attempt_add, uint8_t *status)
+static int run(struct move *move, uint8_t *status)
 {
     int result = 0, tries = 0;
     do {
-        result = run_once(move, attempt_add);
+        result = run_once(move);
     } while (env_is_conflict(result) && ++tries < CONFLICTS_MAX);
     if (!result)
         *status = FIBP_OK;
@@ -323,49 +350,129 @@ static int run(struct move *move, uint32_t attempt_add, uint8_t *status)
 
 /* --- leased --- */
 
-/* Under the locks: moves it, or notes what has to be copied before. */
-static int try_leased(struct move *move, const struct uuid *id, uint8_t *status)
+#define PENDING UINT8_MAX /* status of a letter that nothing is known of yet */
+
+static void set_pending(struct dead_letter *letters, uint32_t count, uint8_t status)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (letters[i].status == PENDING)
+            letters[i].status = status;
+}
+
+static bool is_pending(const struct dead_letter *letters, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (letters[i].status == PENDING)
+            return true;
+    return false;
+}
+
+/* The lease that a letter is about; NULL when it has ended, or is in other hands. */
+static struct lease *find_lease(const struct move *move, const struct dead_letter *letter)
+{
+    struct queue *queue = move->from.queue;
+    struct lease *lease = queue_lease_find(queue, &letter->id);
+    if (!lease || lease->state == LEASE_RETURNED || queue_lease_token(lease) != letter->token)
+        return NULL;
+    for (uint32_t i = 0; i < move->count; i++) /* named twice in one frame */
+        if (move->messages[i].lease == lease)
+            return NULL;
+    bool meant = letter->decision ? queue_lease_decided_by(queue, lease, move->broker->options.slot)
+                                  : !queue_lease_deciding(queue, lease);
+    return meant ? lease : NULL;
+}
+
+/* Notes one to be moved; one that must be copied first stays pending. */
+static int collect_leased(struct move *move, struct dead_letter *letter)
 {
     struct record_message message = {.apart = 0};
-    struct lease *lease = queue_lease_find(move->from.queue, id);
-    int result = 0;
-    *status = FIBP_OK;
-    if (atomic_load(&move->from.queue->dead) || atomic_load(&move->to.queue->dead)) {
-        *status = FIBP_QUEUE_NOT_FOUND;
+    struct lease *lease = find_lease(move, letter);
+    if (!lease) {
+        letter->status = FIBP_MESSAGE_NOT_FOUND;
         return 0;
     }
-    if (!lease || lease->state != LEASE_HELD) {
-        *status = FIBP_MESSAGE_NOT_FOUND;
-        return 0;
-    }
-    if (lease->apart)
-        result = read_leased(move, lease, &message);
-    if (result || !is_movable(move, &message))
+    int result = lease->apart ? read_leased(move, lease, &message) : 0;
+    if (result && !broker_is_fatal(result))
+        letter->status = FIBP_STORAGE_ERROR;
+    if (result)
+        return broker_is_fatal(result) ? result : 0;
+    if (is_movable(move, &message))
+        move->messages[move->count++] = (struct moving){.id = letter->id,
+                                                        .lane = lease->lane,
+                                                        .lease = lease,
+                                                        .seq = lease->seq,
+                                                        .letter = letter};
+    return 0;
+}
+
+static void note_refusal(struct move *move, uint8_t status, int result)
+{
+    for (uint32_t i = 0; i < move->count; i++)
+        move->messages[i].letter->status = result ? FIBP_STORAGE_ERROR : status;
+}
+
+/* All that were collected; when that fails each alone. The last failure. */
+static int run_leased(struct move *move)
+{
+    struct moving *all = move->messages;
+    uint32_t count = move->count;
+    uint8_t status = FIBP_OK;
+    int result = run(move, &status);
+    if ((!result && status == FIBP_OK) || broker_is_fatal(result))
         return result;
-    move->messages[move->count++] =
-        (struct moving){.id = *id, .lane = lease->lane, .lease = lease, .seq = lease->seq};
-    return run(move, 1, status);
+    note_refusal(move, status, result);
+    for (uint32_t i = 0; count > 1 && i < count && !broker_is_fatal(result); i++) {
+        move->messages = &all[i];
+        move->count = 1;
+        move->full = false;
+        int alone = run(move, &status);
+        note_refusal(move, status, alone);
+        result = alone ? alone : result;
+    }
+    move->messages = all;
+    return result;
+}
+
+/* Under the locks: moves those that can be, and notes what has to be copied before. */
+static int try_leased(struct move *move, struct dead_letter *letters, uint32_t count)
+{
+    int result = 0;
+    if (atomic_load(&move->from.queue->dead) || atomic_load(&move->to.queue->dead)) {
+        set_pending(letters, count, FIBP_QUEUE_NOT_FOUND);
+        return 0;
+    }
+    for (uint32_t i = 0; i < count && !result; i++)
+        if (letters[i].status == PENDING)
+            result = collect_leased(move, &letters[i]);
+    return result || !move->count ? result : run_leased(move);
 }
 
 int move_leased(struct broker *broker, struct local_queue *from, struct local_queue *to,
-                const struct uuid *id, uint8_t *status)
+                struct dead_letter *letters, uint32_t count)
 {
     struct move move;
     unsigned tries = 0;
-    int result = 0;
+    int result = 0, failure = 0;
+    for (uint32_t i = 0; i < count; i++)
+        letters[i].status = PENDING;
     if (prepare(&move, broker, from, to, &result) != 0)
         return -1;
-    do {
-        if (result)
-            break;
+    failure = result;
+    while (!result && is_pending(letters, count)) {
+        uint8_t status = FIBP_OK;
         if (begin_locked(&move) != 0)
             return -1;
-        result = try_leased(&move, id, status);
+        failure = try_leased(&move, letters, count);
         end_locked(&move);
-        if (!result && copy_wanted(&move, &tries, &result, status) != 0)
+        result = broker_is_fatal(failure) ? failure : 0;
+        if (!result && copy_wanted(&move, &tries, &result, &status) != 0)
             return -1;
-    } while (move.blocked && *status == FIBP_OK);
-    return finish(&move, result, status);
+        if (status != FIBP_OK)
+            set_pending(letters, count, status);
+    }
+    set_pending(letters, count, FIBP_STORAGE_ERROR);
+    uint8_t ignored = FIBP_OK;
+    return finish(&move, result ? result : failure, &ignored);
 }
 
 /* --- ready --- */
@@ -496,7 +603,7 @@ static int move_batch(struct move *move, uint32_t limit, uint32_t *moved, uint8_
         if (!result && !move->count && !move->blocked)
             result = collect_ready(move, limit);
         if (!result && move->count)
-            result = run(move, 0, status);
+            result = run(move, status);
         if (!result && *status == FIBP_OK && (move->count || !move->blocked))
             leave_lane(move);
     }

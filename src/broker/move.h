@@ -9,16 +9,21 @@
 
 #include "broker/broker.h"
 
-/* Dead-letters a leased message: its lease ends, its attempt is raised by one. *status: FIBP_OK,
- * FIBP_MESSAGE_NOT_FOUND, FIBP_QUEUE_NOT_FOUND (either queue was deleted), FIBP_CHANNEL_FULL or
- * FIBP_STORAGE_ERROR; nothing has changed unless it is FIBP_OK. FIBP_STORAGE_ERROR also
- * when others kept moving the same message. */
-int move_leased(struct broker *broker, struct local_queue *from, struct local_queue *to,
-                const struct uuid *id, uint8_t *status) __attribute__((warn_unused_result));
+#define MOVE_MAX 100u /* messages of one move */
 
-/* Moves up to `limit` (at most 100) ready messages, those that came first first, with their
- * attempts set to 0; of large ones no more than a few at once. *moved tells how many; 0 with
- * FIBP_OK: there is none. */
+struct dead_letter;
+
+/* Dead-letters up to MOVE_MAX leased messages: their leases, which must be those that are named,
+ * end, their attempts are raised by one, and what is known of the failure is kept beside them. Each
+ * gets a status: FIBP_OK, FIBP_MESSAGE_NOT_FOUND, FIBP_QUEUE_NOT_FOUND (either queue was deleted),
+ * FIBP_CHANNEL_FULL or FIBP_STORAGE_ERROR; nothing has changed of it unless it is FIBP_OK.
+ * FIBP_STORAGE_ERROR also when others kept moving the same message. */
+int move_leased(struct broker *broker, struct local_queue *from, struct local_queue *to,
+                struct dead_letter *letters, uint32_t count) __attribute__((warn_unused_result));
+
+/* Moves up to `limit` (at most MOVE_MAX) ready messages, those that came first first, with their
+ * attempts set to 0 and what was kept of a dead-lettering forgotten; of large ones no more than a
+ * few at once. *moved tells how many; 0 with FIBP_OK: there is none. */
 int move_ready(struct broker *broker, struct local_queue *from, struct local_queue *to,
                uint32_t limit, uint32_t *moved, uint8_t *status)
     __attribute__((warn_unused_result));

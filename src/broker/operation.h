@@ -85,6 +85,17 @@ struct operation_settle_item {
     uint8_t status;   /* out */
 };
 
+/* What is to become of a nacked message whose queue has a script for it. */
+struct operation_decision {
+    uint32_t item;     /* index of the one it is about */
+    uint32_t attempts; /* of the message, this failure included */
+    uint64_t token;    /* of the lease that is in the hands of this worker meanwhile */
+    uint64_t delay_ms; /* out: of a retry */
+    bool dead_letter;  /* out */
+    uint16_t header_count;
+    struct str headers; /* of the message: validated map, in memory behind the decisions */
+};
+
 /* ACK and NACK */
 struct operation_settle {
     struct operation operation;

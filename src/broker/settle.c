@@ -3,6 +3,8 @@
 #include <errno.h>
 
 #include "broker/apart.h"
+#include "broker/dead_letter.h"
+#include "broker/delayed.h"
 #include "broker/write.h"
 #include "fibp/status.h"
 #include "os/log.h"
@@ -14,18 +16,31 @@ static void set_status(struct write_entry *entry, uint8_t status)
         entry->item.settle->status = status;
 }
 
-/* The lease that a settle item is about; NULL with the item's status set when there is none. */
+/* True when the lease is the one that the entry is about. */
+static bool is_meant(const struct write *write, const struct write_entry *entry,
+                     struct lease *lease)
+{
+    const struct operation_decision *decision = entry->decision;
+    if (!lease || lease->state == LEASE_RETURNED ||
+        (entry->kept && queue_lease_token(lease) != entry->kept->token))
+        return false;
+    if (!decision)
+        return !queue_lease_deciding(write->queue, lease);
+    return queue_lease_token(lease) == decision->token &&
+           queue_lease_decided_by(write->queue, lease, write->broker->options.slot);
+}
+
+/* The lease that an entry is about; NULL with the item's status set when there is none. */
 static struct lease *find_lease(struct write *write, struct write_entry *entry)
 {
-    struct lease *lease = entry->lease; /* given by the keeper */
-    if (!entry->item.settle)
+    if (!entry->item.settle && !entry->kept)
+        return entry->lease; /* given by the keeper */
+    const struct uuid *id = entry->kept ? &entry->kept->id : &entry->item.settle->id;
+    struct lease *lease = queue_lease_find(write->queue, id);
+    if (is_meant(write, entry, lease))
         return lease;
-    lease = queue_lease_find(write->queue, &entry->item.settle->id);
-    if (!lease || lease->state != LEASE_HELD) {
-        set_status(entry, FIBP_MESSAGE_NOT_FOUND);
-        return NULL;
-    }
-    return lease;
+    set_status(entry, FIBP_MESSAGE_NOT_FOUND);
+    return NULL;
 }
 
 static void position_key(uint8_t key[RECORD_MESSAGE_KEY_SIZE], const struct lease *lease)
@@ -109,36 +124,80 @@ const struct write_method write_ack = {ack_stage, undo_lease, ack_publish, set_s
 
 /* --- nack and expiry --- */
 
-/* Rewrites the message at the end of its lane with one attempt more. */
-static int move_message(struct write *write, struct write_entry *entry)
+static uint32_t next_attempt(const struct record_message *message)
+{
+    return message->attempt < UINT32_MAX ? message->attempt + 1 : UINT32_MAX;
+}
+
+/* Reads a leased message into broker->value. DB_NOTFOUND when there is none, which is logged. */
+static int read_message(struct write *write, const struct lease *lease,
+                        struct record_message *message)
+{
+    struct buf *value = &write->broker->value;
+    uint8_t key[RECORD_MESSAGE_KEY_SIZE];
+    position_key(key, lease);
+    int result = queue_db_get(write->local->db, write->txn, str_of(key, sizeof(key)), value);
+    if (!result && !record_message_parse(buf_str(value), message))
+        result = DB_NOTFOUND;
+    if (result == DB_NOTFOUND)
+        log_missing(write, lease);
+    return result;
+}
+
+/* Whether this failure is the last that the message may have. */
+static bool is_last(const struct write *write, const struct write_entry *entry,
+                    const struct record_message *message)
+{
+    uint32_t most = atomic_load(&write->queue->max_attempts);
+    if (entry->kept)
+        return false;
+    return (entry->decision && entry->decision->dead_letter) ||
+           (most && next_attempt(message) >= most);
+}
+
+/* A delayed one has its lane with it. */
+static int put_delayed(struct write *write, const struct write_entry *entry, struct str message)
+{
+    const struct lane *lane = entry->lease->lane;
+    struct record_lane record = {
+        .weight = lane->stored_weight,
+        .fairness_key = str_of(lane->key->name, lane->key->name_size),
+        .throttle_count = lane->throttle_count,
+        .throttle_keys = str_of(lane->throttle_keys, lane->throttle_size),
+    };
+    struct buf *value = &write->broker->rewritten;
+    buf_clear(value);
+    record_delayed_begin(value, &record);
+    buf_append_str(value, message);
+    return delayed_put(write, entry->due_ms, entry->seq, value);
+}
+
+/* Rewrites the message, which broker->value holds, at the end of its lane, or as a delayed one,
+ * with one attempt more. */
+static int move_message(struct write *write, struct write_entry *entry,
+                        const struct record_message *message)
 {
     struct lease *lease = entry->lease;
     struct queue_db *db = write->local->db;
     struct buf *value = &write->broker->value;
     uint8_t key[RECORD_MESSAGE_KEY_SIZE];
-    struct record_message message;
+    record_message_set_attempt(value->data, next_attempt(message));
     position_key(key, lease);
-    int result = queue_db_get(db, write->txn, str_of(key, sizeof(key)), value);
-    if (result == DB_NOTFOUND || (!result && !record_message_parse(buf_str(value), &message))) {
-        log_missing(write, lease);
-        entry->seq = 0; /* the lease ends, nothing becomes ready */
-        return 0;
-    }
+    int result = queue_db_delete(db, write->txn, str_of(key, sizeof(key)));
     if (result)
         return result;
-    uint32_t attempt = message.attempt < UINT32_MAX ? message.attempt + 1 : UINT32_MAX;
-    record_message_set_attempt(value->data, attempt);
-    result = queue_db_delete(db, write->txn, str_of(key, sizeof(key)));
-    if (result)
-        return result;
+    if (entry->due_ms)
+        return put_delayed(write, entry, buf_str(value));
     record_message_key(key, lease->lane->id, entry->seq);
     return queue_db_put(db, write->txn, str_of(key, sizeof(key)), buf_str(value));
 }
 
 static int retry_stage(struct write *write, struct write_entry *entry)
 {
+    struct record_message message;
     struct lease *lease = find_lease(write, entry);
-    if (entry->item.settle)
+    entry->dead = false;
+    if (entry->item.settle || entry->kept)
         entry->lease = NULL;
     if (!lease)
         return 0;
@@ -146,12 +205,23 @@ static int retry_stage(struct write *write, struct write_entry *entry)
         set_status(entry, FIBP_MESSAGE_NOT_FOUND);
         return 0;
     }
+    int result = read_message(write, lease, &message);
+    if (result && result != DB_NOTFOUND)
+        return result;
+    entry->id = lease->id;
+    entry->token = queue_lease_token(lease);
+    entry->dead = !result && is_last(write, entry, &message);
+    if (entry->dead)
+        return 0;
     write_stage_removal(write, lease);
     lease->staged = WRITE_RETRY + 1;
     entry->lease = lease;
     entry->staged = true;
-    entry->seq = write->next_seq++;
-    return move_message(write, entry);
+    entry->seq = result ? 0 : write->next_seq++; /* 0: the lease ends, nothing becomes ready */
+    entry->due_ms = !result && entry->decision && entry->decision->delay_ms
+                        ? delayed_due_ms(write, entry->decision->delay_ms)
+                        : 0;
+    return result ? 0 : move_message(write, entry, &message);
 }
 
 static void retry_publish(struct write *write, struct write_entry *entry)
@@ -159,7 +229,9 @@ static void retry_publish(struct write *write, struct write_entry *entry)
     struct lane *lane = entry->lease->lane;
     set_status(entry, FIBP_OK);
     queue_lease_end(write->queue, entry->lease);
-    if (entry->seq) {
+    if (entry->due_ms) {
+        delayed_publish(write, entry->due_ms);
+    } else if (entry->seq) {
         if (!queue_lane_runnable(lane) && !lane->unscanned)
             lane->next = entry->seq;
         queue_ready_add(write->queue, lane, 1);

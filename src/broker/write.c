@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "broker/apart.h"
+#include "broker/dead_letter.h"
 #include "fibp/status.h"
 #include "os/log.h"
 #include "os/time.h"
@@ -218,9 +219,8 @@ static void set_status(struct write_entry *first, struct write_entry *end, uint8
         methods[entry->kind]->set_status(entry, status);
 }
 
-/* One transaction with its conflicts retried. *result is Berkeley DB's; -1: the end. */
-static int run_locked(struct broker *broker, struct local_queue *local, struct write_entry *first,
-                      struct write_entry *end, int *result)
+int write_locked(struct broker *broker, struct local_queue *local, struct write_entry *first,
+                 struct write_entry *end, int *result)
 {
     struct queue *queue = local->queue;
     struct write write = {.broker = broker, .local = local, .queue = queue};
@@ -309,7 +309,7 @@ static int run_one_by_one(struct broker *broker, struct local_queue *local,
         int result = 0;
         while (next != end && next->operation == first->operation)
             next = next->next;
-        if (run_locked(broker, local, first, next, &result) != 0)
+        if (write_locked(broker, local, first, next, &result) != 0)
             return -1;
         if (result) {
             log_refusal(local, result);
@@ -343,7 +343,7 @@ static int group_execute(struct broker *broker, struct write_group *group)
         bool single = false;
         int result = 0;
         struct write_entry *end = transaction_end(group->local, first, &single);
-        if (run_locked(broker, group->local, first, end, &result) != 0)
+        if (write_locked(broker, group->local, first, end, &result) != 0)
             return -1;
         if (result && single) {
             log_refusal(group->local, result);
@@ -351,7 +351,8 @@ static int group_execute(struct broker *broker, struct write_group *group)
         } else if (result && run_one_by_one(broker, group->local, first, end) != 0) {
             return -1;
         }
-        if (tidy_up(broker, group->local, first, end) != 0)
+        if (tidy_up(broker, group->local, first, end) != 0 ||
+            dead_letter_entries(broker, group->local, first, end) != 0)
             return -1;
         first = end;
     }

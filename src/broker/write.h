@@ -20,6 +20,8 @@ int write_execute(struct broker *broker, struct operation *first, struct operati
 
 enum write_kind { WRITE_ENQUEUE, WRITE_ACK, WRITE_RETRY, WRITE_KINDS };
 
+struct dead_letter;
+
 /* One item on its way through a transaction. */
 struct write_entry {
     struct write_entry *next;
@@ -28,10 +30,15 @@ struct write_entry {
         struct operation_enqueue_item *enqueue;
         struct operation_settle_item *settle;
     } item;
-    uint8_t kind;        /* enum write_kind */
-    bool staged;         /* its records are in the transaction */
-    bool leftover;       /* ack: chunks are to be removed once the message is gone */
-    struct lane *lane;   /* enqueue */
+    uint8_t kind;      /* enum write_kind */
+    bool staged;       /* its records are in the transaction */
+    bool dead;         /* retry: the message is to be dead-lettered instead; nothing is staged */
+    bool leftover;     /* ack: chunks are to be removed once the message is gone */
+    struct lane *lane; /* enqueue */
+    const struct operation_decision *decision; /* nack: what a script said; NULL: none was asked */
+    const struct dead_letter *kept; /* retry: it could not be dead-lettered; its message */
+    struct uuid id;                 /* retry, dead: of the message */
+    uint64_t token;                 /* ... and of its lease */
     struct lease *lease; /* ack, retry: the one that ends; NULL for a second ack of one frame */
     uint64_t seq;        /* enqueue, retry: the new position */
     uint64_t due_ms;     /* enqueue, retry: when it becomes ready, wall clock; 0: at once */
@@ -78,6 +85,11 @@ void write_publish(struct write *write);
  * which the caller holds. Berkeley DB's value; after anything but 0 nothing has changed. */
 int write_run(struct write *write, struct write_entry *first, struct write_entry *end)
     __attribute__((warn_unused_result));
+
+/* As write_run of the queue of `local`, whose lock it takes, with conflicts retried. *result is
+ * Berkeley DB's; entries get their status but after a failure. */
+int write_locked(struct broker *broker, struct local_queue *local, struct write_entry *first,
+                 struct write_entry *end, int *result) __attribute__((warn_unused_result));
 
 /* The lane for a fairness key and throttle set, made (staged) when missing; NULL: the zone is full.
  */

@@ -261,7 +261,7 @@ static void batch_leave(struct queue *queue, struct lease *lease)
 
 void queue_lease_end(struct queue *queue, struct lease *lease)
 {
-    if (lease->state == LEASE_HELD) {
+    if (lease->state != LEASE_RETURNED) {
         wheel_remove(queue->expiry, &lease->wheel);
         lease->lane->leased--;
         queue->leased--;
@@ -302,6 +302,50 @@ void queue_lease_retake(struct queue *queue, struct lease *lease)
     hash_remove(&queue->leases, &lease->by_id);
     lease->by_id.user = 0;
     queue_ready_add(queue, lease->lane, -1);
+}
+
+uint64_t queue_lease_token(const struct lease *lease)
+{
+    return lease->batch ? lease->batch->seq : 0;
+}
+
+#define DECIDER_SLOT_SHIFT 10 /* incarnations follow each other: their end tells them apart */
+
+_Static_assert(ZONE_WORKERS << DECIDER_SLOT_SHIFT <= 65536, "a decider fits into its field");
+
+static uint16_t decider_of(const struct queue *queue, unsigned slot)
+{
+    uint32_t incarnation = atomic_load(&queue->scheduler->zone->slots[slot].incarnation);
+    return (uint16_t)(slot << DECIDER_SLOT_SHIFT |
+                      (incarnation & ((1u << DECIDER_SLOT_SHIFT) - 1)));
+}
+
+void queue_lease_decide(const struct queue *queue, struct lease *lease, unsigned slot)
+{
+    lease->state = LEASE_DECIDING;
+    lease->decider = decider_of(queue, slot);
+}
+
+void queue_lease_undecide(struct lease *lease)
+{
+    lease->state = LEASE_HELD;
+}
+
+bool queue_lease_decided_by(const struct queue *queue, const struct lease *lease, unsigned slot)
+{
+    return lease->state == LEASE_DECIDING && lease->decider == decider_of(queue, slot);
+}
+
+bool queue_lease_deciding(const struct queue *queue, struct lease *lease)
+{
+    if (lease->state != LEASE_DECIDING)
+        return false;
+    unsigned slot = lease->decider >> DECIDER_SLOT_SHIFT;
+    if (atomic_load(&queue->scheduler->zone->slots[slot].pid) != 0 &&
+        queue_lease_decided_by(queue, lease, slot))
+        return true;
+    queue_lease_undecide(lease);
+    return false;
 }
 
 bool queue_expiry_prepare(struct queue *queue, uint64_t now_ms)

@@ -97,7 +97,11 @@ struct consumer {
     void *local;          /* its worker's; no other process looks at it */
 };
 
-enum lease_state { LEASE_HELD, LEASE_RETURNED };
+enum lease_state {
+    LEASE_HELD,
+    LEASE_RETURNED, /* given back undelivered: its message is ready */
+    LEASE_DECIDING, /* held, and a worker asks a script what becomes of the message */
+};
 
 struct lease {
     struct hash_link by_id;  /* link.user: LEASE_MAGIC */
@@ -110,13 +114,18 @@ struct lease {
     uint32_t apart;            /* bytes of it that are stored apart, at most UINT32_MAX */
     uint8_t state;             /* enum lease_state */
     uint8_t staged;            /* private to a running transaction: it will be removed */
-    uint16_t staged_by; /* private to a running transaction: the operation that will remove it */
+    union {
+        uint16_t
+            staged_by;    /* private to a running transaction: the operation that will remove it */
+        uint16_t decider; /* deciding: the worker, as slot and the end of its incarnation */
+    };
 };
 
 _Static_assert(sizeof(struct lease) <= 96, "a lease is meant to stay small");
 
 struct queue_counters {
     uint64_t enqueued, delivered, acked, nacked, expired, returned;
+    uint64_t dead_lettered;  /* nacked or expired, and moved to the dead-letter queue */
     uint64_t delayed;        /* were to be delivered later, when enqueued or retried */
     uint64_t lanes_freed;    /* with their K records */
     uint64_t throttle_holds; /* times a lane had to wait for a bucket or a limit */
@@ -245,6 +254,16 @@ void queue_lease_return(struct queue *queue, struct lease *lease);
 /* Takes a returned one for a new delivery: it is as from queue_lease_alloc then, with its position.
  */
 void queue_lease_retake(struct queue *queue, struct lease *lease);
+
+/* Tells one lease of a message from a later one; 0 for those that have none. */
+uint64_t queue_lease_token(const struct lease *lease);
+/* A held lease is in the hands of a worker now, until it settles it or gives up. */
+void queue_lease_decide(const struct queue *queue, struct lease *lease, unsigned slot);
+void queue_lease_undecide(struct lease *lease);
+/* True while a worker that lives decides; one of a worker that has died is held again. */
+bool queue_lease_deciding(const struct queue *queue, struct lease *lease);
+/* True when it is the worker in this slot that does. */
+bool queue_lease_decided_by(const struct queue *queue, const struct lease *lease, unsigned slot);
 
 /* Makes the wheel that leases need; false when the zone is full. */
 bool queue_expiry_prepare(struct queue *queue, uint64_t now_ms);

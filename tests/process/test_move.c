@@ -65,7 +65,7 @@ static void dead_letter(struct actor *actor, const struct uuid *id)
     uint8_t status = FIBP_INTERNAL_ERROR;
     assert_int_equal(broker_find_queue(actor->fixture->broker, STR("a"), &from), 0);
     assert_int_equal(broker_find_queue(actor->fixture->broker, STR("a.dlq"), &to), 0);
-    assert_int_equal(move_leased(actor->fixture->broker, from, to, id, &status), 0);
+    assert_int_equal(fixture_dead_letter(actor->fixture->broker, from, to, id, &status), 0);
     assert_true(status == FIBP_OK || status == FIBP_MESSAGE_NOT_FOUND);
     pool_reset(actor->fixture->broker->scratch);
 }

@@ -17,6 +17,8 @@
 #include <cmocka.h>
 
 #include "broker/broker.h"
+#include "broker/dead_letter.h"
+#include "broker/move.h"
 #include "core/bytes.h"
 #include "fibp/status.h"
 #include "os/calls.h"
@@ -354,6 +356,21 @@ static inline unsigned fixture_due(struct fixture *fixture, uint64_t wall_ms)
         for (; more; batches++)
             assert_int_equal(broker_due(fixture->broker, queue, wall_ms, &more), 0);
     }
+}
+
+/* Moves a message from one queue to another, if it is leased. */
+static inline int fixture_dead_letter(struct broker *broker, struct local_queue *from,
+                                      struct local_queue *to, const struct uuid *id,
+                                      uint8_t *status)
+{
+    struct dead_letter letter = {.id = *id, .reason = STR("broken")};
+    assert_int_equal(broker_lock(broker, &from->queue->lock), 0);
+    const struct lease *lease = queue_lease_find(from->queue, id);
+    letter.token = lease ? queue_lease_token(lease) : 0;
+    lock_release(&from->queue->lock);
+    int result = move_leased(broker, from, to, &letter, 1);
+    *status = letter.status;
+    return result;
 }
 
 /* --- faults: os_calls that a test puts in; the teardown takes them out --- */

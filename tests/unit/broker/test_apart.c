@@ -600,7 +600,7 @@ static uint8_t dead_letter(struct fixture *fixture, const char *queue, const str
     snprintf(dead, sizeof(dead), "%s.dlq", queue);
     assert_int_equal(broker_find_queue(fixture->broker, str_from_c(queue), &from), 0);
     assert_int_equal(broker_find_queue(fixture->broker, str_from_c(dead), &to), 0);
-    assert_int_equal(move_leased(fixture->broker, from, to, id, &status), 0);
+    assert_int_equal(fixture_dead_letter(fixture->broker, from, to, id, &status), 0);
     pool_reset(fixture->broker->scratch);
     return status;
 }

@@ -10,7 +10,7 @@ static uint8_t dead_letter(struct fixture *fixture, const struct uuid *id)
     uint8_t status = FIBP_INTERNAL_ERROR;
     assert_int_equal(broker_find_queue(fixture->broker, STR("q"), &from), 0);
     assert_int_equal(broker_find_queue(fixture->broker, STR("q.dlq"), &to), 0);
-    assert_int_equal(move_leased(fixture->broker, from, to, id, &status), 0);
+    assert_int_equal(fixture_dead_letter(fixture->broker, from, to, id, &status), 0);
     pool_reset(fixture->broker->scratch);
     return status;
 }
