@@ -50,7 +50,7 @@ int delayed_put(struct write *write, uint64_t due_ms, uint64_t seq, const struct
 void delayed_publish(struct write *write, uint64_t due_ms)
 {
     queue_delayed_add(write->queue, due_ms);
-    write->queue->counters.delayed++;
+    write->queue->counters->delayed++;
 }
 
 /* --- reading --- */

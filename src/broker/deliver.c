@@ -341,10 +341,25 @@ static void publish_message(struct pull *pull, struct pull_message *message, uin
     message->lane->leased++;
 }
 
+static void count_message(struct pull *pull, const struct pull_message *picked)
+{
+    const struct record_message *message = &picked->message;
+    struct queue_statistics *statistics = pull->queue->statistics;
+    statistics->counters.delivered++;
+    statistics->counters.delivered_bytes += message->body.size + message->apart;
+    /* A message that was given back was counted when it was leased at first. */
+    if (message->attempt == 0 && !picked->retaken)
+        statistics_waited(statistics, pull->wall_ms > message->enqueued_ms
+                                          ? pull->wall_ms - message->enqueued_ms
+                                          : 0);
+}
+
 static void publish(struct pull *pull, struct lease_batch *batch, uint64_t timeout_ms)
 {
     struct queue *queue = pull->queue;
     queue->next_seq++;
+    for (uint32_t i = 0; i < pull->count; i++)
+        count_message(pull, &pull->messages[i]);
     for (uint32_t i = 0; i < pull->count; i++)
         publish_message(pull, &pull->messages[i], pull->monotonic_ms + timeout_ms, batch);
     for (uint32_t i = 0; i < pull->lane_count; i++) {
@@ -356,7 +371,6 @@ static void publish(struct pull *pull, struct lease_batch *batch, uint64_t timeo
         lane->lane->next = lane->next;
         queue_ready_add(queue, lane->lane, -(int64_t)(from_store - lane->uncounted));
     }
-    queue->counters.delivered += pull->count;
     queue_timer_update(queue);
 }
 

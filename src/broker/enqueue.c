@@ -116,7 +116,10 @@ static void undo(struct write *write, struct write_entry *entry)
 static void publish(struct write *write, struct write_entry *entry)
 {
     struct lane *lane = entry->lane;
-    write->queue->counters.enqueued++;
+    struct queue_counters *counters = write->queue->counters;
+    counters->enqueued++;
+    counters->enqueued_bytes += entry->item.enqueue->record.size;
+    counters->hook_errors += entry->item.enqueue->hook_failed;
     entry->item.enqueue->status = FIBP_OK;
     if (entry->due_ms) {
         delayed_publish(write, entry->due_ms);

@@ -109,7 +109,7 @@ static int free_lanes(struct write *write, bool *more)
     for (uint32_t i = 0; i < count && !result; i++)
         queue_lane_free(queue, CONTAINER_OF(queue->idle_lanes.next, struct lane, idle));
     if (!result)
-        queue->counters.lanes_freed += count;
+        queue->counters->lanes_freed += count;
     *more = *more || count == BATCH;
     return result;
 }

@@ -281,7 +281,7 @@ static void publish_message(struct move *move, struct moving *moving)
         queue_lease_end(move->from.queue, moving->lease);
     }
     if (moving->letter)
-        count_letter(&move->from.queue->counters, moving->letter);
+        count_letter(move->from.queue->counters, moving->letter);
     queue_lane_update(move->from.queue, lane, move->from.monotonic_ms);
     if (!queue_lane_runnable(to_lane) && !to_lane->unscanned)
         to_lane->next = moving->to_seq;

@@ -51,7 +51,8 @@ struct operation {
     void *owner;              /* the owner's, not looked at */
     const char *reason;       /* words for `status` when they say more than its default; static */
     struct operation *next;   /* private to the pipeline */
-    struct list outstanding;  /* private to the pipeline's loop side: submitted and not back */
+    struct list outstanding;  /* private to the pipeline's loop side: submitted and not back ... */
+    uint64_t submitted_us;    /* ... and when, monotonic */
 };
 
 struct operation_enqueue_item {

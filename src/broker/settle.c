@@ -117,7 +117,7 @@ static void ack_publish(struct write *write, struct write_entry *entry)
     struct lane *lane = entry->lease->lane;
     queue_lease_end(write->queue, entry->lease);
     queue_lane_update(write->queue, lane, write->monotonic_ms);
-    write->queue->counters.acked++;
+    write->queue->counters->acked++;
 }
 
 const struct write_method write_ack = {ack_stage, undo_lease, ack_publish, set_status};
@@ -238,9 +238,9 @@ static void retry_publish(struct write *write, struct write_entry *entry)
     }
     queue_lane_update(write->queue, lane, write->monotonic_ms);
     if (entry->item.settle)
-        write->queue->counters.nacked++;
+        write->queue->counters->nacked++;
     else
-        write->queue->counters.expired++;
+        write->queue->counters->expired++;
 }
 
 static void retry_set_status(struct write_entry *entry, uint8_t status)

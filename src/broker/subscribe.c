@@ -126,7 +126,7 @@ int broker_return(struct broker *broker, struct operation *operation)
             continue;
         queue_lease_return(queue, lease);
         queue_lane_update(queue, lease->lane, 0);
-        queue->counters.returned++;
+        queue->counters->returned++;
     }
     queue_wake_waiters(queue);
     lock_release(&queue->lock);

@@ -397,6 +397,21 @@ static int add_entry(struct grouping *grouping, struct write_entry *entry, struc
     return 0;
 }
 
+/* What a hook rejected leaves nothing but a count. */
+static int count_rejected(struct broker *broker, struct str name)
+{
+    struct local_queue *local = NULL;
+    if (broker_find_queue(broker, name, &local) != 0)
+        return -1;
+    if (!local)
+        return 0;
+    if (broker_lock(broker, &local->queue->lock) != 0)
+        return -1;
+    local->queue->counters->rejected++;
+    lock_release(&local->queue->lock);
+    return 0;
+}
+
 static int add_enqueue(struct grouping *grouping, struct operation_enqueue *enqueue)
 {
     struct write_entry *entries =
@@ -404,6 +419,8 @@ static int add_enqueue(struct grouping *grouping, struct operation_enqueue *enqu
     for (uint32_t i = 0; i < enqueue->count; i++) {
         bool rejected = enqueue->items[i].rejected.data;
         enqueue->items[i].status = rejected ? FIBP_FORBIDDEN : FIBP_STORAGE_ERROR;
+        if (rejected && count_rejected(grouping->broker, enqueue->items[i].queue) != 0)
+            return -1;
         if (!entries || rejected)
             continue;
         entries[i].kind = WRITE_ENQUEUE;

@@ -10,7 +10,7 @@
 /* Records that went from it for good. */
 static uint64_t removed(const struct queue *queue)
 {
-    return queue->counters.acked + queue->counters.lanes_freed +
+    return queue->counters->acked + queue->counters->lanes_freed +
            CHUNK_WORTH * atomic_load(&queue->chunks_removed);
 }
 

@@ -108,7 +108,7 @@ static void begin_hold(struct hold *hold, struct throttle *throttle)
     hold->pass = false;
     queue->held_lanes++;
     queue->held += hold->lane->ready;
-    queue->counters.throttle_holds++;
+    queue->counters->throttle_holds++;
     list_append(&queue->held_list, &hold->held);
 }
 

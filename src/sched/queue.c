@@ -1,5 +1,6 @@
 #include "sched/queue.h"
 
+#include "os/time.h"
 #include "sched/hold.h"
 #include "sched/scheduler.h"
 #include "store/catalog.h"
@@ -571,8 +572,13 @@ struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_
     list_init(&queue->throttled);
     lock_init(&queue->lock);
     drr_init(&queue->drr, scheduler->quantum);
-    if (make_hashes(queue) == 0)
-        return queue;
+    queue->statistics = statistics_take(scheduler->zone->statistics, id, time_wall_ms());
+    if (queue->statistics) {
+        queue->counters = &queue->statistics->counters;
+        if (make_hashes(queue) == 0)
+            return queue;
+        statistics_give(scheduler->zone->statistics, queue->statistics);
+    }
     arena_free(scheduler->arena, queue);
     return NULL;
 }
@@ -611,6 +617,7 @@ void queue_destroy(struct queue *queue)
     free_hashes(queue);
     arena_free(scheduler->arena, queue->expiry);
     arena_free(scheduler->arena, queue->relieved);
+    statistics_give(scheduler->zone->statistics, queue->statistics);
     queue->magic = 0;
     arena_free(scheduler->arena, queue);
 }

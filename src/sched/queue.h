@@ -22,6 +22,7 @@
 #include "os/lock.h"
 #include "sched/arena.h"
 #include "sched/drr.h"
+#include "sched/statistics.h"
 #include "sched/zone.h"
 #include "store/record.h"
 
@@ -123,14 +124,6 @@ struct lease {
 
 _Static_assert(sizeof(struct lease) <= 96, "a lease is meant to stay small");
 
-struct queue_counters {
-    uint64_t enqueued, delivered, acked, nacked, expired, returned;
-    uint64_t dead_lettered;  /* nacked or expired, and moved to the dead-letter queue */
-    uint64_t delayed;        /* were to be delivered later, when enqueued or retried */
-    uint64_t lanes_freed;    /* with their K records */
-    uint64_t throttle_holds; /* times a lane had to wait for a bucket or a limit */
-};
-
 /* How far the counting of messages from before the zone was built has come (keeper/count). */
 struct queue_scan {
     bool done;
@@ -187,7 +180,8 @@ struct queue {
     struct heap_node due;  /* in scheduler.due, guarded by its timer lock */
     struct list due_link;  /* private to the keeper's timers thread, within a section */
     struct queue_scan scan;
-    struct queue_counters counters;
+    struct queue_statistics *statistics; /* outlives the arena */
+    struct queue_counters *counters;     /* in statistics */
 
     uint64_t waiting; /* bit per worker slot whose consumers have room */
     uint32_t turn;    /* whose turn it is to be woken */

@@ -390,9 +390,12 @@ int rebuild_run(const struct rebuild_options *options, struct rebuild_result *re
     buf_init(&rebuild.dead_batches, 0);
     rebuild.wall_ms = time_wall_ms();
     rebuild.monotonic_ms = time_monotonic_ms();
+    statistics_begin(options->zone->statistics);
     int status = catalog_each_config(options->catalog, STR(""), add_config, &rebuild, err);
     if (status == 0)
         status = catalog_each_queue(options->catalog, add_queue, &rebuild, err);
+    if (status == 0)
+        statistics_end(options->zone->statistics);
     queue_db_cache_close(&rebuild.cache);
     queue_db_bulk_free(&rebuild.bulk);
     buf_free(&rebuild.value);

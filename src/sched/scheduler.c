@@ -94,6 +94,7 @@ bool scheduler_add(struct scheduler *scheduler, struct queue *queue)
         if (atomic_load_explicit(&scheduler->queues[index], memory_order_relaxed))
             continue;
         queue->index = index;
+        statistics_name(queue->statistics, queue->id);
         scheduler->next_index = (index + 1) % ZONE_QUEUES;
         hash_insert(&scheduler->names, &scheduler->allocator,
                     str_hash(queue->name, scheduler->seed), &queue->by_name);

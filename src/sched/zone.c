@@ -5,6 +5,7 @@
 
 #include "os/futex.h"
 #include "os/shm.h"
+#include "sched/statistics.h"
 
 #define ARENA_ALIGN 65536u
 
@@ -13,6 +14,11 @@ struct zone *zone_map(uint64_t size, struct err *err)
     struct zone *zone = shm_map(size, err);
     if (!zone)
         return NULL;
+    zone->statistics = statistics_map(err);
+    if (!zone->statistics) {
+        shm_unmap(zone, size);
+        return NULL;
+    }
     zone->magic = ZONE_MAGIC;
     zone->size = size;
     atomic_store(&zone->generation, 1);
@@ -23,8 +29,10 @@ struct zone *zone_map(uint64_t size, struct err *err)
 
 void zone_unmap(struct zone *zone)
 {
-    if (zone)
-        shm_unmap(zone, zone->size);
+    if (!zone)
+        return;
+    statistics_unmap(zone->statistics);
+    shm_unmap(zone, zone->size);
 }
 
 void *zone_arena(struct zone *zone, uint64_t *size)

@@ -60,6 +60,8 @@ struct zone_slot {
     _Atomic uint64_t ready[ZONE_QUEUES / 64]; /* bit per queue with something to deliver here */
 };
 
+struct statistics;
+
 struct zone {
     uint32_t magic;
     uint32_t reserved;
@@ -73,6 +75,7 @@ struct zone {
     _Atomic uint64_t files_opened;    /* of queues, by all processes: a recovery does it again */
     _Atomic uint32_t refill_wake;     /* futex word the keeper's refill thread sleeps on */
     _Atomic uint64_t refill_until_ns; /* monotonic: when it looks again; 0: it is awake */
+    struct statistics *statistics;    /* sched/statistics, beside the zone; constant */
     struct zone_slot slots[ZONE_SLOTS];
     struct scheduler *_Atomic scheduler; /* in the arena; NULL unless ZONE_UP */
 };

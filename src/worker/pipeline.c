@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "os/log.h"
+#include "os/time.h"
+#include "sched/statistics.h"
 #include "worker/store_thread.h"
 
 static void init_mailboxes(struct pipeline *pipeline)
@@ -23,6 +25,7 @@ struct pipeline *pipeline_create(const struct pipeline_options *options, struct 
         return NULL;
     }
     pipeline->options = *options;
+    pipeline->commits = statistics_commits(options->zone->statistics, options->slot);
     init_mailboxes(pipeline);
     list_init(&pipeline->outstanding);
     list_init(&pipeline->subscriptions);
@@ -92,10 +95,12 @@ void pipeline_submit(struct pipeline *pipeline, struct operation *first)
 {
     struct zone_slot *slot = &pipeline->options.zone->slots[pipeline->options.slot];
     bool was_empty = false;
+    uint64_t now_us = time_monotonic_ns() / 1000;
     while (first) {
         struct operation *next = first->next;
         list_append(&pipeline->outstanding, &first->outstanding);
         pipeline->outstanding_count++;
+        first->submitted_us = now_us;
         was_empty = mailbox_post(&pipeline->requests, &first->link) || was_empty;
         first = next;
     }
@@ -119,7 +124,7 @@ static void finish_submitted(struct pipeline *pipeline, struct operation *operat
         list_append(&pipeline->subscriptions, live_of(operation));
 }
 
-static void finish(struct pipeline *pipeline, struct operation *operation)
+static void finish(struct pipeline *pipeline, struct operation *operation, uint64_t now_us)
 {
     if (operation->kind == OPERATION_DELIVERY) {
         struct operation_delivery *delivery = (struct operation_delivery *)operation;
@@ -127,6 +132,8 @@ static void finish(struct pipeline *pipeline, struct operation *operation)
     } else if (operation->kind == OPERATION_SUBSCRIPTION_ENDED) {
         list_remove(&((struct operation_ended *)operation)->subscription->live);
     } else {
+        if (operation->wrote && operation->status == FIBP_OK)
+            histogram_record(pipeline->commits, now_us - operation->submitted_us);
         finish_submitted(pipeline, operation);
     }
     operation->next = NULL;
@@ -137,9 +144,10 @@ static void finish(struct pipeline *pipeline, struct operation *operation)
 static void harvest(struct pipeline *pipeline)
 {
     struct operation *operation = chain_of(mailbox_take(&pipeline->results)), *next;
+    uint64_t now_us = operation ? time_monotonic_ns() / 1000 : 0;
     for (; operation; operation = next) {
         next = operation->next;
-        finish(pipeline, operation);
+        finish(pipeline, operation, now_us);
     }
 }
 
@@ -287,7 +295,7 @@ static struct operation *sort_begun(struct pipeline *pipeline)
         if (operation_changes_store(operation)) {
             operation->status = FIBP_STORAGE_ERROR;
             operation->reason = "the store failed while this was under way";
-            finish(pipeline, operation);
+            finish(pipeline, operation, operation->submitted_us); /* failed: not timed */
         } else {
             operation->next = NULL;
             end = append(end, operation);

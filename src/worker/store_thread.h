@@ -32,7 +32,8 @@ struct pipeline {
     /* loop */
     bool joinable; /* thread runs, or has ended and is not joined */
     bool stop_asked;
-    struct list outstanding; /* operation.outstanding: submitted and not taken back, in order */
+    struct histogram *commits; /* in the zone; this slot's */
+    struct list outstanding;   /* operation.outstanding: submitted and not taken back, in order */
     uint64_t outstanding_count;
     struct list subscriptions;                  /* subscription.live: what a new environment has to
                                                  * know */

@@ -152,10 +152,10 @@ static void report(struct fixture *fixture, const char *name)
     assert_int_equal(broker_find_queue(fixture->broker, str_from_c(name), &local), 0);
     const struct queue *queue = local->queue;
     fprintf(stderr, "%s: delivered %llu, nacked %llu, expired %llu\n", name,
-            (unsigned long long)queue->counters.delivered,
-            (unsigned long long)queue->counters.nacked,
-            (unsigned long long)queue->counters.expired);
-    assert_true(queue->counters.delivered > MESSAGES);
+            (unsigned long long)queue->counters->delivered,
+            (unsigned long long)queue->counters->nacked,
+            (unsigned long long)queue->counters->expired);
+    assert_true(queue->counters->delivered > MESSAGES);
 }
 
 static void assert_clean(struct fixture *fixture, const char *name)

@@ -104,8 +104,8 @@ static void leases_that_end_count_as_well(void **state)
         assert_int_equal(got[i].payload, i);
         assert_int_equal(got[i].attempt, 2);
     }
-    assert_int_equal(fixture_queue(fixture, "q")->counters.expired, 500);
-    assert_int_equal(fixture_queue(fixture, "q")->counters.dead_lettered, 250);
+    assert_int_equal(fixture_queue(fixture, "q")->counters->expired, 500);
+    assert_int_equal(fixture_queue(fixture, "q")->counters->dead_lettered, 250);
 }
 
 static void an_expired_one_says_so(void **state)
@@ -135,7 +135,7 @@ static void without_a_dead_letter_queue_it_is_retried(void **state)
     assert_int_equal(take(fixture, "q", got, 4), 2);
     assert_int_equal(got[0].attempt, 1);
     assert_int_equal(got[1].attempt, 1);
-    assert_int_equal(fixture_queue(fixture, "q")->counters.dead_lettered, 0);
+    assert_int_equal(fixture_queue(fixture, "q")->counters->dead_lettered, 0);
     /* Nor has a dead-letter queue one itself. */
     fixture_create(fixture, "p");
     set_max_attempts(fixture, "p.dlq", 1);

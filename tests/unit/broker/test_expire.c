@@ -44,7 +44,7 @@ static void many_expire_in_steps_and_in_order(void **state)
     assert_true(more);
     assert_in_range(fixture_stats(fixture, "q").in_flight, 1, 499);
     fixture_expire(fixture, now_ms);
-    assert_int_equal(fixture_queue(fixture, "q")->counters.expired, 500);
+    assert_int_equal(fixture_queue(fixture, "q")->counters->expired, 500);
     fixture_deliver(fixture);
     assert_int_equal(fixture_delivered(fixture, got, 600), 500);
     for (uint32_t i = 0; i < 500; i++) {

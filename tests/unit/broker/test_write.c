@@ -236,7 +236,7 @@ static void the_same_ack_twice_in_a_frame_is_one_ack(void **state)
         assert_int_equal(acks->items[i].status, FIBP_OK);
     free(acks);
     assert_int_equal(fixture_stats(fixture, "q").depth, 0);
-    assert_int_equal(fixture_queue(fixture, "q")->counters.acked, 2);
+    assert_int_equal(fixture_queue(fixture, "q")->counters->acked, 2);
     fixture_unsubscribe(fixture, &subscription);
 }
 

@@ -146,7 +146,7 @@ static void a_held_lane_lets_others_of_its_key_go_on(void **state)
     assert_true(hold_is_held(held) && !hold_is_held(other) && key);
     assert_int_equal(queue->held, 2);
     assert_int_equal(queue->held_lanes, 1);
-    assert_int_equal(queue->counters.throttle_holds, 1);
+    assert_int_equal(queue->counters->throttle_holds, 1);
     assert_int_equal(queue->ready, 2);
     assert_int_equal(queue->drr.count, 0);
 }
@@ -283,7 +283,7 @@ static void ten_thousand_lanes_make_no_herd(void **state)
         make_lane(queue, key, "x", 2);
     }
     unsigned count = pull(queue, now, 32, NULL, NULL);
-    uint64_t holds = queue->counters.throttle_holds;
+    uint64_t holds = queue->counters->throttle_holds;
     assert_in_range(holds, LANES - 1, LANES);
     while (count < DELIVERED) {
         now = run(*state, now);
@@ -291,7 +291,7 @@ static void ten_thousand_lanes_make_no_herd(void **state)
         assert_true(queue->drr.count <= 2); /* released: no more than there are tokens for */
         count += pull(queue, now, 32, NULL, NULL);
     }
-    assert_in_range(queue->counters.throttle_holds - holds, 0, DELIVERED);
+    assert_in_range(queue->counters->throttle_holds - holds, 0, DELIVERED);
     assert_in_range((now - START) / MS, DELIVERED * 98 / 100, DELIVERED * 102 / 100);
 }
 
