@@ -9,10 +9,11 @@
 #include "os/futex.h"
 #include "os/log.h"
 #include "os/time.h"
-#include "sched/hold.h"
 
 #define CONFLICTS_MAX 100
 #define BUSY_TRIES 1000 /* of a millisecond, for a message that another thread is moving */
+#define VISITS_MAX 300  /* looks at lanes under one holding of the locks */
+#define BULK_RUN 4 /* messages that a lane gave at a time, from which on many are read at once */
 
 /* One message on its way. */
 struct moving {
@@ -37,9 +38,7 @@ struct move {
     struct write from, to;
     struct moving *messages; /* MOVE_MAX in scratch memory */
     uint32_t count;
-    struct lane *lane; /* ready messages: the lane they come from */
-    uint64_t next;     /* and its `next` after them */
-    bool ended;
+    struct order *order; /* ready messages: those of `from` */
     bool full;           /* the zone has no room for the lane there */
     struct copy *copies; /* MOVE_MAX in scratch memory */
     uint32_t copy_count;
@@ -273,6 +272,9 @@ static void publish_message(struct move *move, struct moving *moving)
     if (copy)
         copy->moved = true;
     if (!moving->lease) {
+        /* What stood before it was moved, too, or is leased. */
+        if (moving->seq >= lane->next)
+            lane->next = moving->seq + 1;
         if (moving->counted)
             queue_ready_add(move->from.queue, lane, -1);
     } else {
@@ -477,142 +479,136 @@ int move_leased(struct broker *broker, struct local_queue *from, struct local_qu
 
 /* --- ready --- */
 
-static void look_at_ring(const struct list *ring, struct lane **oldest)
-{
-    LIST_EACH(ring, entry)
-    {
-        struct drr_key *drr = CONTAINER_OF(entry, struct drr_key, ring);
-        struct fairness_key *key = CONTAINER_OF(drr, struct fairness_key, drr);
-        struct lane *lane = queue_key_first(key);
-        if (lane && (!*oldest || queue_lane_head(lane) < queue_lane_head(*oldest)))
-            *oldest = lane;
-    }
-}
+/* The records of a lane from a position on: many at once where a lane goes on for long, one where
+ * lanes take turns, which is cheaper. */
+struct lane_reader {
+    struct broker *broker;
+    uint8_t key[RECORD_KEY_MAX];
+    size_t key_size;
+    bool single, given;
+};
 
-/* What throttles hold back from consumers can be moved all the same. */
-static void look_at_held(const struct list *held_list, struct lane **oldest)
+static int read_lane(struct move *move, struct lane_reader *reader, const struct order_head *head)
 {
-    LIST_EACH(held_list, entry)
-    {
-        struct lane *lane = CONTAINER_OF(entry, struct hold, held)->lane;
-        if (!*oldest || queue_lane_head(lane) < queue_lane_head(*oldest))
-            *oldest = lane;
-    }
-}
-
-/* Both collect what can be moved, up to the first message that must be copied before. */
-static int collect_returned(struct move *move, uint32_t limit)
-{
-    int result = 0;
-    LIST_EACH(&move->lane->returned, entry)
-    {
-        struct lease *lease = CONTAINER_OF(entry, struct lease, wheel.list);
-        struct record_message message = {.apart = 0};
-        if (move->count == limit)
-            break;
-        if (lease->apart)
-            result = read_leased(move, lease, &message);
-        if (result || !is_movable(move, &message))
-            break;
-        move->messages[move->count++] =
-            (struct moving){.id = lease->id, .lane = move->lane, .lease = lease, .seq = lease->seq};
-    }
-    return result;
-}
-
-static int read_ready(struct move *move)
-{
-    struct queue_db_bulk *bulk = &move->broker->bulk;
+    struct broker *broker = move->broker;
     uint8_t from[RECORD_MESSAGE_KEY_SIZE];
     DBC *cursor = NULL;
     unsigned tries = 0;
     int result;
-    record_message_key(from, move->lane->id, move->next);
+    *reader = (struct lane_reader){.broker = broker, .single = move->order->run < BULK_RUN};
+    record_message_key(from, head->lane, head->seq);
     do {
         result = queue_db_cursor(move->from.local->db, &cursor);
-        if (!result)
-            result = queue_db_bulk_read(cursor, bulk, str_of(from, sizeof(from)), 0);
+        if (!result && reader->single)
+            result = queue_db_read_first(cursor, str_of(from, sizeof(from)), reader->key,
+                                         &reader->key_size, &broker->value);
+        else if (!result)
+            result = queue_db_bulk_read(cursor, &broker->bulk, str_of(from, sizeof(from)), 0);
         queue_db_cursor_close(cursor);
     } while (env_is_conflict(result) && ++tries < CONFLICTS_MAX);
     return result;
 }
 
-static int collect_ready(struct move *move, uint32_t limit)
+static bool read_next(struct lane_reader *reader, struct str *key, struct str *value)
 {
-    struct queue_db_bulk *bulk = &move->broker->bulk;
+    if (!reader->single)
+        return queue_db_bulk_next(&reader->broker->bulk, key, value);
+    if (reader->given)
+        return false;
+    reader->given = true;
+    *key = str_of(reader->key, reader->key_size);
+    *value = buf_str(&reader->broker->value);
+    return true;
+}
+
+/* Collects a message when it is ready; false when it must be copied first. */
+static bool collect(struct move *move, struct lane *lane, uint64_t seq, struct str value)
+{
     struct record_message message;
+    struct lease *lease = NULL;
+    if (!record_message_parse(value, &message))
+        return true;
+    if (seq < lane->next || seq < lane->leased_below)
+        lease = queue_lease_find(move->from.queue, &message.id);
+    if (lease && lease->state != LEASE_RETURNED)
+        return true;
+    if (!is_movable(move, &message))
+        return false;
+    if (move->blocked) /* what stands behind one that must be copied is copied with it */
+        return false;
+    move->messages[move->count++] =
+        (struct moving){.id = message.id,
+                        .lane = lane,
+                        .lease = lease,
+                        .seq = seq,
+                        .counted = queue_scan_counted(move->from.queue, lane->id, seq)};
+    return true;
+}
+
+/* Collects from the lane whose turn it is, until it is another one's. */
+static int collect_lane(struct move *move, uint32_t limit)
+{
+    struct order *order = move->order;
+    struct order_head head = *order_first(order);
+    uint64_t turn = order_turn(order), next = head.seq;
+    uint32_t count = move->count;
+    struct lane_reader reader;
     struct str key, value;
-    uint8_t from[RECORD_MESSAGE_KEY_SIZE];
-    record_message_key(from, move->lane->id, 0);
-    int result = read_ready(move);
-    while (!result && move->count < limit && queue_db_bulk_next(bulk, &key, &value)) {
-        if (key.size != sizeof(from) || memcmp(key.data, from, 9) != 0) {
-            move->ended = !move->blocked;
+    uint8_t prefix[RECORD_MESSAGE_KEY_SIZE];
+    bool ended = false;
+    int result = 0;
+    struct lane *lane = order_lane(move->broker, move->from.local, head.lane, &result);
+    if (!result && lane)
+        result = read_lane(move, &reader, &head);
+    if (result == DB_NOTFOUND || (!result && !lane)) {
+        order_drop(order);
+        return 0;
+    }
+    record_message_key(prefix, head.lane, 0);
+    while (!result && !ended && move->count < limit && read_next(&reader, &key, &value)) {
+        bool other = key.size != sizeof(prefix) || memcmp(key.data, prefix, 9) != 0;
+        uint64_t seq = other ? order->before : bytes_get_u64(key.data + 9);
+        ended = seq >= order->before;
+        if (!ended && !move->blocked)
+            next = seq;
+        if (ended || seq >= turn)
             break;
-        }
-        uint64_t seq = bytes_get_u64(key.data + 9);
-        bool whole = record_message_parse(value, &message);
-        bool leased = whole && seq < move->lane->leased_below &&
-                      queue_lease_find(move->from.queue, &message.id);
-        /* Those behind one that must be copied wait for it, and are copied with it. */
-        if ((whole && !leased && !is_movable(move, &message)) || move->blocked)
-            continue;
-        move->next = seq + 1;
-        if (!whole || leased)
-            continue;
-        move->messages[move->count++] =
-            (struct moving){.id = message.id,
-                            .lane = move->lane,
-                            .seq = seq,
-                            .counted = queue_scan_counted(move->from.queue, move->lane->id, seq)};
+        if (collect(move, lane, seq, value) && !move->blocked)
+            next = seq + 1;
     }
-    if (result == DB_NOTFOUND) {
-        move->ended = true;
-        result = 0;
-    }
+    order->run = move->count - count + (order->count == 1 ? BULK_RUN : 0);
+    if (ended && !move->blocked)
+        order_drop(order);
+    else if (!result)
+        order_advance(order, next);
     return result;
 }
 
-/* What was looked at is moved, or leased and passed over. */
-static void leave_lane(struct move *move)
-{
-    struct lane *lane = move->lane;
-    lane->next = move->next;
-    if (move->ended && lane->unscanned)
-        lane->drained = true;
-    else if (move->ended && lane->ready && list_empty(&lane->returned))
-        queue_ready_add(move->from.queue, lane, -(int64_t)lane->ready);
-    queue_lane_update(move->from.queue, lane, move->from.monotonic_ms);
-}
-
-/* Under the locks: one batch from the lane whose head came first. Nothing is moved while what has
- * to be copied first is wanted. */
+/* Under the locks: one batch, oldest first. What stands before one that has to be copied is moved
+ * first. */
 static int move_batch(struct move *move, uint32_t limit, uint32_t *moved, uint8_t *status)
 {
-    struct queue *queue = move->from.queue;
     int result = 0;
-    while (!result && !move->count && !move->blocked && *status == FIBP_OK) {
-        move->lane = NULL;
-        move->ended = false;
-        look_at_ring(&queue->drr.active, &move->lane);
-        look_at_held(&queue->held_list, &move->lane);
-        if (!move->lane)
-            return 0;
-        move->next = move->lane->next;
-        result = collect_returned(move, limit);
-        if (!result && !move->count && !move->blocked)
-            result = collect_ready(move, limit);
-        if (!result && move->count)
-            result = run(move, status);
-        if (!result && *status == FIBP_OK && (move->count || !move->blocked))
-            leave_lane(move);
-    }
+    for (unsigned i = 0; i < VISITS_MAX && !result && move->count < limit && !move->blocked &&
+                         order_first(move->order);
+         i++)
+        result = collect_lane(move, limit);
+    if (!result && move->count)
+        result = run(move, status);
     *moved = *status == FIBP_OK && !result ? move->count : 0;
     return result;
 }
 
+static int build_order(struct move *move, int *result)
+{
+    while (!*result && !move->order->built)
+        if (order_build(move->order, move->broker, move->from.local, result) != 0)
+            return -1;
+    return 0;
+}
+
 int move_ready(struct broker *broker, struct local_queue *from, struct local_queue *to,
-               uint32_t limit, uint32_t *moved, uint8_t *status)
+               struct order *order, uint32_t limit, uint32_t *moved, uint8_t *status)
 {
     struct move move;
     unsigned tries = 0;
@@ -621,6 +617,9 @@ int move_ready(struct broker *broker, struct local_queue *from, struct local_que
     *status = FIBP_OK;
     limit = limit < MOVE_MAX ? limit : MOVE_MAX;
     if (prepare(&move, broker, from, to, &result) != 0)
+        return -1;
+    move.order = order;
+    if (build_order(&move, &result) != 0)
         return -1;
     do {
         if (result)

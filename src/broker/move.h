@@ -8,6 +8,7 @@
 #define FILAD_BROKER_MOVE_H
 
 #include "broker/broker.h"
+#include "broker/order.h"
 
 #define MOVE_MAX 100u /* messages of one move */
 
@@ -21,11 +22,13 @@ struct dead_letter;
 int move_leased(struct broker *broker, struct local_queue *from, struct local_queue *to,
                 struct dead_letter *letters, uint32_t count) __attribute__((warn_unused_result));
 
-/* Moves up to `limit` (at most MOVE_MAX) ready messages, those that came first first, with their
- * attempts set to 0 and what was kept of a dead-lettering forgotten; of large ones no more than a
- * few at once. *moved tells how many; 0 with FIBP_OK: there is none. */
+/* Moves up to `limit` (at most MOVE_MAX) ready messages of an order of `from`, oldest first, with
+ * their attempts set to 0 and what was kept of a dead-lettering forgotten; of large ones no more
+ * than a few at once. An order that is not built is built first. *moved tells how many: it can be 0
+ * although order_first has more. Leased ones are passed over, the order does not come back to them.
+ */
 int move_ready(struct broker *broker, struct local_queue *from, struct local_queue *to,
-               uint32_t limit, uint32_t *moved, uint8_t *status)
+               struct order *order, uint32_t limit, uint32_t *moved, uint8_t *status)
     __attribute__((warn_unused_result));
 
 #endif

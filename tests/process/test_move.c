@@ -77,9 +77,12 @@ static void move_back(struct actor *actor)
     uint32_t moved = 0;
     assert_int_equal(broker_find_queue(actor->fixture->broker, STR("a.dlq"), &from), 0);
     assert_int_equal(broker_find_queue(actor->fixture->broker, STR("a"), &to), 0);
-    assert_int_equal(move_ready(actor->fixture->broker, from, to, 20, &moved, &status), 0);
+    struct order order;
+    assert_int_equal(order_begin(&order, actor->fixture->broker, from->queue), 0);
+    assert_int_equal(move_ready(actor->fixture->broker, from, to, &order, 20, &moved, &status), 0);
     assert_int_equal(status, FIBP_OK);
     pool_reset(actor->fixture->broker->scratch);
+    order_free(&order);
 }
 
 static void expire(struct actor *actor)

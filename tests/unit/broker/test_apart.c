@@ -614,12 +614,15 @@ static uint32_t redrive(struct fixture *fixture, const char *queue)
     snprintf(dead, sizeof(dead), "%s.dlq", queue);
     assert_int_equal(broker_find_queue(fixture->broker, str_from_c(dead), &from), 0);
     assert_int_equal(broker_find_queue(fixture->broker, str_from_c(queue), &to), 0);
+    struct order order;
+    assert_int_equal(order_begin(&order, fixture->broker, from->queue), 0);
     do {
-        assert_int_equal(move_ready(fixture->broker, from, to, 100, &moved, &status), 0);
+        assert_int_equal(move_ready(fixture->broker, from, to, &order, 100, &moved, &status), 0);
         assert_int_equal(status, FIBP_OK);
         pool_reset(fixture->broker->scratch);
         sum += moved;
-    } while (moved);
+    } while (order_first(&order));
+    order_free(&order);
     return sum;
 }
 

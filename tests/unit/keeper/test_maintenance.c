@@ -135,8 +135,11 @@ static void move_some(struct fixture *fixture, unsigned *seed)
     bool back = rand_r(seed) % 2;
     assert_int_equal(broker_find_queue(fixture->broker, STR("q"), &from), 0);
     assert_int_equal(broker_find_queue(fixture->broker, STR("q.dlq"), &to), 0);
-    assert_int_equal(
-        move_ready(fixture->broker, back ? to : from, back ? from : to, 10, &moved, &status), 0);
+    struct order order;
+    struct local_queue *source = back ? to : from, *target = back ? from : to;
+    assert_int_equal(order_begin(&order, fixture->broker, source->queue), 0);
+    assert_int_equal(move_ready(fixture->broker, source, target, &order, 10, &moved, &status), 0);
+    order_free(&order);
     assert_int_equal(status, FIBP_OK);
     pool_reset(fixture->broker->scratch);
 }
