@@ -124,6 +124,17 @@ static int daemon_stats(struct driver_connection *connection, const char *queue,
     return connection->ops->stats(connection, queue, stats);
 }
 
+static int daemon_command(struct driver *driver, const char *const *arguments, char *output,
+                          size_t size)
+{
+    struct daemon *daemon = (struct daemon *)driver;
+    const char *all[24] = {"--addr", daemon->broker.tcp_address};
+    size_t count = 2;
+    for (; *arguments && count + 1 < sizeof all / sizeof all[0]; arguments++)
+        all[count++] = *arguments;
+    return broker_run(&daemon->broker, daemon->broker.fila, all, output, size);
+}
+
 static const struct driver_ops daemon_ops = {
     .name = "filad",
     .keys = true,
@@ -141,6 +152,7 @@ static const struct driver_ops daemon_ops = {
     .next = daemon_next,
     .create_queue = daemon_create_queue,
     .stats = daemon_stats,
+    .command = daemon_command,
 };
 
 struct driver *daemon_driver_create(const struct daemon_options *options, struct err *err)

@@ -33,6 +33,7 @@ struct driver_process {
 #define DRIVER_QUEUE_EXISTS 0x03
 #define DRIVER_STORAGE_ERROR 0x05
 #define DRIVER_CHANNEL_FULL 0x09
+#define DRIVER_FORBIDDEN 0x0B
 
 /* A message to enqueue. The key goes as header "tenant", `mark` as header "mark". */
 struct driver_outgoing {
@@ -130,6 +131,10 @@ struct driver_ops {
                         uint32_t visibility_ms);
     int (*stats)(struct driver_connection *connection, const char *queue,
                  struct driver_stats *stats);
+
+    /* Runs the command-line client with these arguments, ended by NULL; what it printed goes to
+     * `output`. Its exit status, or -1. NULL: this broker has none. */
+    int (*command)(struct driver *driver, const char *const *arguments, char *output, size_t size);
 };
 
 struct driver {

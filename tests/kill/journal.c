@@ -9,6 +9,7 @@
 #include "kill/message.h"
 #include "kill/order.h"
 #include "kill/payload.h"
+#include "kill/policy.h"
 #include "kill/proof.h"
 #include "kill/violations.h"
 #include "os/time.h"
@@ -194,6 +195,8 @@ void journal_enqueued(struct journal *journal, struct journal_ref ref, uint8_t c
     struct message *message = message_find(journal, ref);
     switch (code) {
     case DRIVER_OK:
+        if (journal->options.policy && policy_rejects(ref.sequence))
+            violate(journal, VIOLATION_IDENTITY, ref, "its script rejects it and it was accepted");
         message->state = MESSAGE_CONFIRMED;
         message->confirmed_ns = time_ns;
         journal->totals.confirmed++;
@@ -207,6 +210,12 @@ void journal_enqueued(struct journal *journal, struct journal_ref ref, uint8_t c
         journal->totals.refused++;
         if (message->delivered)
             violate(journal, VIOLATION_IDENTITY, ref, "it was refused and delivered");
+        break;
+    case DRIVER_FORBIDDEN:
+        message->state = MESSAGE_REFUSED;
+        journal->totals.refused++;
+        if (!journal->options.policy || !policy_rejects(ref.sequence) || message->delivered)
+            violate(journal, VIOLATION_IDENTITY, ref, "it was rejected and should not be");
         break;
     case DRIVER_QUEUE_NOT_FOUND:
         message->state = MESSAGE_REFUSED;
@@ -236,6 +245,15 @@ static const char *delivery_damage(const struct journal *journal, const struct m
     return NULL;
 }
 
+static const char *check_delays(const struct journal *journal, struct journal_ref ref,
+                                const struct message *message, unsigned index)
+{
+    const struct journal_queue *queue = &journal->options.queues[message->queue];
+    uint64_t delay_ns = (uint64_t)policy_delay_ms(queue, ref.sequence) * 1000000u;
+    return proof_delay(message, index, delay_ns, visibility_ns(journal, message),
+                       policy_retry_delay_ms);
+}
+
 static void check_delivery(struct journal *journal, struct journal_ref ref, struct message *message,
                            unsigned index)
 {
@@ -244,8 +262,10 @@ static void check_delivery(struct journal *journal, struct journal_ref ref, stru
     if (wrong)
         violate(journal, VIOLATION_LEASE, ref, wrong);
     /* After a broken lease the attempts tell nothing more. */
-    if (!wrong && (wrong = proof_attempt(message, index, visibility)))
+    if (!wrong && (wrong = proof_attempt(message, index, visibility, journal->options.policy)))
         violate(journal, VIOLATION_ATTEMPT, ref, wrong);
+    if (journal->options.policy && (wrong = check_delays(journal, ref, message, index)))
+        violate(journal, VIOLATION_DELAY, ref, wrong);
     journal->totals.hidden += proof_hidden(message, index);
     if ((wrong = proof_acked(message)))
         violate(journal, VIOLATION_RETURNED, ref, wrong);

@@ -32,7 +32,8 @@ struct journal_options {
     const struct journal_queue *queues; /* must outlive the journal */
     unsigned queue_count;
     unsigned producers;
-    bool keys; /* deliveries must carry the sender's key as fairness key */
+    bool policy; /* the queues have the scripts of kill/policy.h */
+    bool keys;   /* deliveries must carry the sender's key as fairness key */
 };
 
 enum violation {
@@ -41,6 +42,7 @@ enum violation {
     VIOLATION_LEASE,    /* delivered again before its visibility timeout was over */
     VIOLATION_REFUSED,  /* ack or nack of a valid lease found no message */
     VIOLATION_ORDER,
+    VIOLATION_DELAY, /* delivered before its delay was over */
     VIOLATION_ATTEMPT,
     VIOLATION_COUNTER,
     VIOLATION_PAYLOAD,  /* bytes, headers or queue are not as they were sent */

@@ -5,6 +5,7 @@
 
 #include "kill/daemon_driver.h"
 #include "kill/memory_driver.h"
+#include "kill/policy.h"
 #include "kill/run.h"
 #include "os/time.h"
 
@@ -15,7 +16,7 @@ struct arguments {
     bool keep;
 };
 
-enum { OPTION_CLIENT = 256, OPTION_MEMORY, OPTION_KEEP, OPTION_RATE, OPTION_PAUSE };
+enum { OPTION_CLIENT = 256, OPTION_MEMORY, OPTION_KEEP, OPTION_RATE, OPTION_PAUSE, OPTION_POLICY };
 
 static const struct option option_table[] = {
     {"filad", required_argument, NULL, 'f'},
@@ -31,6 +32,7 @@ static const struct option option_table[] = {
     {"pause", required_argument, NULL, OPTION_PAUSE},
     {"client", required_argument, NULL, OPTION_CLIENT},
     {"memory", required_argument, NULL, OPTION_MEMORY},
+    {"policy", no_argument, NULL, OPTION_POLICY},
     {"keep", no_argument, NULL, OPTION_KEEP},
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
@@ -53,6 +55,7 @@ static void usage(FILE *out)
           "  -d, --dir=DIR          where its store is made ($TMPDIR)\n"
           "      --client=KIND      wire, library or mixed (mixed)\n"
           "      --memory=FAULT     instead of filad a broker in memory: correct, loses, ...\n"
+          "      --policy           with scripts, delays, throttles, dead letters and redrives\n"
           "      --keep             keep the store; it is kept anyway when a promise was broken\n"
           "  -v, --verbose          tell of each kill\n",
           out);
@@ -115,6 +118,9 @@ static bool parse_option(struct arguments *arguments, int option, const char *te
     case OPTION_MEMORY:
         arguments->memory = text;
         return memory_fault_find(text) != MEMORY_FAULTS;
+    case OPTION_POLICY:
+        arguments->daemon.extra = policy_configuration;
+        return arguments->run.policy = true;
     case OPTION_KEEP:
         return arguments->keep = true;
     case 'v':

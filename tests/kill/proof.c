@@ -74,8 +74,11 @@ static int neighbour(const struct message *message, unsigned index, bool before)
 }
 
 static const char *attempt_step(const struct message *message, const struct message_event *first,
-                                const struct message_event *second, uint64_t visibility_ns)
+                                const struct message_event *second, uint64_t visibility_ns,
+                                bool resets)
 {
+    if (resets && second->attempt <= first->attempt)
+        return NULL;
     if (second->attempt <= first->attempt)
         return "its attempt did not rise since the delivery before";
     uint64_t leases = 0;
@@ -87,18 +90,19 @@ static const char *attempt_step(const struct message *message, const struct mess
     return NULL;
 }
 
-const char *proof_attempt(const struct message *message, unsigned index, uint64_t visibility_ns)
+const char *proof_attempt(const struct message *message, unsigned index, uint64_t visibility_ns,
+                          bool resets)
 {
     const struct message_event *event = &message->events[index];
     const char *wrong = NULL;
     int before = neighbour(message, index, true), after = neighbour(message, index, false);
     if (before >= 0)
-        wrong = attempt_step(message, &message->events[before], event, visibility_ns);
+        wrong = attempt_step(message, &message->events[before], event, visibility_ns, resets);
     else if (!message->forgotten &&
              event->attempt > (event->other_ns + PROOF_GRAIN_NS - message->sent_ns) / visibility_ns)
         wrong = "its first attempt is more than expired leases explain";
     if (!wrong && after >= 0)
-        wrong = attempt_step(message, event, &message->events[after], visibility_ns);
+        wrong = attempt_step(message, event, &message->events[after], visibility_ns, resets);
     return wrong;
 }
 
@@ -109,6 +113,44 @@ uint32_t proof_hidden(const struct message *message, unsigned index)
         return message->forgotten ? 0 : message->events[index].attempt;
     uint32_t step = message->events[index].attempt - message->events[before].attempt;
     return step > 0 && step < UINT32_MAX / 2 ? step - 1 : 0;
+}
+
+/* The delivery that a nack ended for certain: the last one before it, whose lease was in force
+ * until its answer. NULL when that cannot be said. */
+static const struct message_event *nacked_delivery(const struct message *message,
+                                                   const struct message_event *nack,
+                                                   uint64_t visibility_ns)
+{
+    const struct message_event *last = NULL;
+    for (unsigned i = 0; i < message->event_count; i++) {
+        const struct message_event *event = &message->events[i];
+        if (event->kind == EVENT_DELIVERED && event->other_ns <= nack->time_ns &&
+            (!last || event->other_ns > last->other_ns))
+            last = event;
+        if (event != nack && event->kind != EVENT_DELIVERED && !event_is_void(event) && last &&
+            event->time_ns >= last->time_ns && event->time_ns <= nack->other_ns)
+            return NULL; /* another request for it at the same time */
+    }
+    return last && nack->other_ns < last->other_ns + visibility_ns ? last : NULL;
+}
+
+const char *proof_delay(const struct message *message, unsigned index, uint64_t delay_ns,
+                        uint64_t visibility_ns, uint32_t (*retry_delay_ms)(uint32_t attempts))
+{
+    const struct message_event *delivery = &message->events[index];
+    uint64_t lease_ns = delivery->other_ns + PROOF_GRAIN_NS;
+    if (lease_ns < message->sent_ns + delay_ns)
+        return "delivered before its delay was over";
+    for (unsigned i = 0; i < message->event_count; i++) {
+        const struct message_event *nack = &message->events[i];
+        if (nack->kind != EVENT_NACK || nack->code != DRIVER_OK)
+            continue;
+        const struct message_event *nacked = nacked_delivery(message, nack, visibility_ns);
+        if (nacked && delivery->other_ns > nacked->other_ns + PROOF_GRAIN_NS &&
+            lease_ns < nack->time_ns + (uint64_t)retry_delay_ms(nacked->attempt + 1) * 1000000u)
+            return "delivered again before the delay of its retry was over";
+    }
+    return NULL;
 }
 
 const char *proof_acked(const struct message *message)

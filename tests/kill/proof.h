@@ -21,9 +21,17 @@ const char *proof_lease(const struct message *message, unsigned index, uint64_t 
 
 /* Its attempt must be more than that of the delivery before, by no more than what nacks and expired
  * leases explain. */
-const char *proof_attempt(const struct message *message, unsigned index, uint64_t visibility_ns);
+/* `resets`: a redrive may have set it to 0 in between. */
+const char *proof_attempt(const struct message *message, unsigned index, uint64_t visibility_ns,
+                          bool resets);
 /* By how much the attempts exceed what was seen; 0 when proof_attempt finds nothing. */
 uint32_t proof_hidden(const struct message *message, unsigned index);
+
+/* The delivery at `index` is not earlier than the delay of its message allows, nor than that of a
+ * nack which was executed while its own delivery was the last one: `retry_delay_ms` tells the delay
+ * by the number of attempts, the nacked one included. */
+const char *proof_delay(const struct message *message, unsigned index, uint64_t delay_ns,
+                        uint64_t visibility_ns, uint32_t (*retry_delay_ms)(uint32_t attempts));
 
 /* No lease begins after an ack was confirmed. */
 const char *proof_acked(const struct message *message);

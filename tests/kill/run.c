@@ -6,6 +6,7 @@
 
 #include "kill/client.h"
 #include "kill/load.h"
+#include "kill/policy.h"
 #include "os/time.h"
 
 #define PROCESSES_MAX 256
@@ -34,7 +35,8 @@ struct run {
     char names[RUN_QUEUES_MAX][32];
     uint64_t random;
     uint64_t start_ns;
-    bool hasty; /* the kill before did not wait */
+    struct redriver *redriver; /* with a policy */
+    bool hasty;                /* the kill before did not wait */
 };
 
 void run_options_default(struct run_options *options)
@@ -105,6 +107,15 @@ static void make_queues(struct run *run)
     }
 }
 
+static bool create_policy_queue(struct run *run, const struct journal_queue *queue)
+{
+    struct err err;
+    if (policy_create_queue(run->driver, queue, &err) == 0)
+        return true;
+    journal_violation(run->journal, VIOLATION_SERVICE, "%s", err.text);
+    return false;
+}
+
 static bool create_queues(struct run *run)
 {
     struct err err;
@@ -115,6 +126,10 @@ static bool create_queues(struct run *run)
     }
     bool good = true;
     for (unsigned q = 0; q < run->options->queues && good; q++) {
+        if (run->options->policy) {
+            good = create_policy_queue(run, &run->queues[q]);
+            continue;
+        }
         int code = run->driver->ops->create_queue(connection, run->queues[q].name,
                                                   run->queues[q].visibility_ms);
         good = code == DRIVER_OK || code == DRIVER_QUEUE_EXISTS;
@@ -123,6 +138,10 @@ static bool create_queues(struct run *run)
                               run->queues[q].name, code);
     }
     run->driver->ops->close(connection, true);
+    if (good && run->options->policy && policy_configure(run->driver, &err) != 0) {
+        journal_violation(run->journal, VIOLATION_SERVICE, "%s", err.text);
+        return false;
+    }
     return good;
 }
 
@@ -283,6 +302,23 @@ struct rest {
     uint32_t consumers;
 };
 
+/* Of one queue; with a policy its dead letters count as its messages. */
+static int read_queue(const struct run *run, struct driver_connection *connection, unsigned queue,
+                      struct rest *rest)
+{
+    struct driver_stats stats;
+    char name[64];
+    int code = run->driver->ops->stats(connection, run->queues[queue].name, &stats);
+    *rest = (struct rest){stats.depth, stats.in_flight, stats.consumers};
+    if (code != DRIVER_OK || !run->options->policy)
+        return code;
+    snprintf(name, sizeof name, "%s.dlq", run->queues[queue].name);
+    code = run->driver->ops->stats(connection, name, &stats);
+    rest->depth += stats.depth;
+    rest->in_flight += stats.in_flight;
+    return code;
+}
+
 /* Statistics of all queues; false without a connection. */
 static bool read_stats(struct run *run, struct driver_connection **connection, struct rest *rests)
 {
@@ -292,14 +328,11 @@ static bool read_stats(struct run *run, struct driver_connection **connection, s
     if (!*connection)
         return false;
     for (unsigned q = 0; q < run->options->queues; q++) {
-        struct driver_stats stats;
-        int code = run->driver->ops->stats(*connection, run->queues[q].name, &stats);
-        if (code != DRIVER_OK) {
+        if (read_queue(run, *connection, q, &rests[q]) != DRIVER_OK) {
             run->driver->ops->close(*connection, false);
             *connection = NULL;
             return false;
         }
-        rests[q] = (struct rest){stats.depth, stats.in_flight, stats.consumers};
     }
     return true;
 }
@@ -407,11 +440,19 @@ static void print_table(const struct run *run)
             totals->nacked, totals->ack_doubts);
 }
 
+static void print_policy(const struct run *run)
+{
+    fprintf(run->options->out, "redrives %" PRIu64 ", of %u queues with scripts\n",
+            run->result->redrives, run->options->queues);
+}
+
 static void print_result(const struct run *run)
 {
     FILE *out = run->options->out;
     const struct journal_totals *totals = &run->result->totals;
     print_table(run);
+    if (run->options->policy)
+        print_policy(run);
     fprintf(out,
             "%u kills in %.0f s, %" PRIu64 " messages confirmed, %" PRIu64 " delivered, %" PRIu64
             " acked: ",
@@ -430,6 +471,12 @@ static void print_result(const struct run *run)
     journal_report(run->journal, out);
 }
 
+static void stop_redrives(struct run *run)
+{
+    run->result->redrives += redriver_stop(run->redriver);
+    run->redriver = NULL;
+}
+
 int run(struct driver *driver, const struct run_options *options, struct run_result *result)
 {
     struct run run = {.driver = driver,
@@ -443,12 +490,15 @@ int run(struct driver *driver, const struct run_options *options, struct run_res
     run.journal = journal_create(&(struct journal_options){.queues = run.queues,
                                                            .queue_count = options->queues,
                                                            .producers = options->producers + 1,
+                                                           .policy = options->policy,
                                                            .keys = driver->ops->keys});
     make_load(&run);
     if (driver->ops->start(driver, &err) != 0) {
         journal_violation(run.journal, VIOLATION_SERVICE, "first start: %s", err.text);
     } else if (create_queues(&run)) {
         say(&run, "load starts");
+        if (options->policy)
+            run.redriver = redriver_start(driver, run.queues, options->queues);
         load_start_consumers(run.load, false);
         load_start_producers(run.load);
         bool served = kill_all(&run);
@@ -456,13 +506,18 @@ int run(struct driver *driver, const struct run_options *options, struct run_res
         load_stop_producers(run.load);
         load_stop_consumers(run.load);
         if (served) {
+            stop_redrives(&run);
             check_depths(&run);
+            if (options->policy)
+                run.redriver = redriver_start(driver, run.queues, options->queues);
             drain(&run);
+            stop_redrives(&run);
             journal_finish(run.journal);
             if (driver->ops->stop(driver, &err) != 0)
                 journal_violation(run.journal, VIOLATION_SERVICE, "stop: %s", err.text);
         }
     }
+    stop_redrives(&run);
     result->seconds_ns = elapsed_ns(&run);
     journal_totals(run.journal, &result->totals);
     print_result(&run);

@@ -28,6 +28,7 @@ struct run_options {
     unsigned count_limit_ms; /* depths must be right so long after the last client left */
     unsigned drain_limit_ms; /* all queues must be empty so long after that */
     unsigned calm_ms;        /* they must stay empty for the longest visibility timeout and this */
+    bool policy;             /* scripts, throttles, dead letters and redrives: kill/policy.h */
     bool verbose;
     FILE *out;
 };
@@ -40,6 +41,7 @@ struct run_target_result {
 struct run_result {
     unsigned kills;
     uint64_t seconds_ns;
+    uint64_t redrives; /* answered */
     struct run_target_result targets[RUN_TARGETS];
     struct journal_totals totals;
 };

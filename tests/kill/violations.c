@@ -21,11 +21,12 @@ struct violations {
 const char *violation_name(enum violation kind)
 {
     static const char *const names[VIOLATIONS] = {
-        [VIOLATION_LOST] = "lost",         [VIOLATION_RETURNED] = "returned",
-        [VIOLATION_LEASE] = "lease",       [VIOLATION_REFUSED] = "refused",
-        [VIOLATION_ORDER] = "order",       [VIOLATION_ATTEMPT] = "attempt",
-        [VIOLATION_COUNTER] = "counter",   [VIOLATION_PAYLOAD] = "payload",
-        [VIOLATION_IDENTITY] = "identity", [VIOLATION_SERVICE] = "service"};
+        [VIOLATION_LOST] = "lost",       [VIOLATION_RETURNED] = "returned",
+        [VIOLATION_LEASE] = "lease",     [VIOLATION_REFUSED] = "refused",
+        [VIOLATION_ORDER] = "order",     [VIOLATION_DELAY] = "delay",
+        [VIOLATION_ATTEMPT] = "attempt", [VIOLATION_COUNTER] = "counter",
+        [VIOLATION_PAYLOAD] = "payload", [VIOLATION_IDENTITY] = "identity",
+        [VIOLATION_SERVICE] = "service"};
     return (unsigned)kind < VIOLATIONS ? names[kind] : "unknown";
 }
 
