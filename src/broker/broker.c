@@ -61,6 +61,7 @@ struct broker *broker_open(const struct broker_options *options, struct err *err
     buf_init(&broker->value, 0);
     buf_init(&broker->rewritten, 0);
     queue_db_bulk_init(&broker->bulk);
+    read_ahead_init(&broker->ahead);
     queue_db_cache_init(&broker->cache, options->env, options->handles);
     time_entropy(seed);
     uuid_generator_init(&broker->ids, seed);
@@ -105,6 +106,7 @@ void broker_close(struct broker *broker)
     buf_free(&broker->value);
     buf_free(&broker->rewritten);
     queue_db_bulk_free(&broker->bulk);
+    read_ahead_free(&broker->ahead);
     free(broker->by_index);
     free(broker);
 }

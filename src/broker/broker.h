@@ -11,6 +11,7 @@
 #define FILAD_BROKER_BROKER_H
 
 #include "broker/operation.h"
+#include "broker/read_ahead.h"
 #include "core/pool.h"
 #include "sched/scheduler.h"
 #include "store/catalog.h"
@@ -84,6 +85,7 @@ struct broker {
     struct buf value;     /* what was read */
     struct buf rewritten; /* and what is made of it, where it is not changed in place */
     struct queue_db_bulk bulk;
+    struct read_ahead ahead; /* of deliveries */
     struct apart_progress apart;
     uint64_t next_dlq_warning_ms; /* monotonic */
     struct err failure;

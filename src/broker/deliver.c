@@ -105,23 +105,75 @@ static int read_one(struct pull *pull, struct pull_lane *lane, struct pull_messa
     return taken < 0 ? ENOMEM : 0;
 }
 
-static int read_some(struct pull *pull, struct pull_lane *lane, uint32_t count,
-                     struct pull_message *out, uint32_t *got)
+/* Takes records out of a bulk until there are `count` messages; *left tells that there may be more
+ * in it. Records that are not new may be followed by others in the store by now: of them only those
+ * that belong to the lane mean something. */
+static int take_bulk(struct pull *pull, struct pull_lane *lane, struct queue_db_bulk *bulk,
+                     bool new, uint32_t count, struct pull_message *out, uint32_t *got, bool *left)
 {
-    struct queue_db_bulk *bulk = &pull->broker->bulk;
     uint8_t from[RECORD_MESSAGE_KEY_SIZE];
     struct str key, value;
-    size_t wanted = (count - *got) * (pull->local->value_size + 64);
     record_message_key(from, lane->lane->id, lane->next);
-    int result = queue_db_bulk_read(pull->cursor, bulk, str_of(from, sizeof(from)),
-                                    wanted < PULL_BYTES ? wanted : PULL_BYTES);
-    while (!result && *got < count && !lane->ended && pull->bytes < PULL_BYTES &&
-           queue_db_bulk_next(bulk, &key, &value)) {
+    *left = true;
+    while (*got < count && !lane->ended && pull->bytes < PULL_BYTES) {
+        *left = queue_db_bulk_next(bulk, &key, &value);
+        if (!*left)
+            break;
+        if (!new &&str_compare(key, str_of(from, sizeof(from))) < 0)
+            continue;
+        if (!new && (key.size != sizeof(from) || memcmp(key.data, from, 9) != 0)) {
+            *left = false;
+            break;
+        }
         int taken = take_next(pull, lane, from, key, value, &out[*got]);
         if (taken < 0)
             return ENOMEM;
         *got += (uint32_t)taken;
     }
+    return 0;
+}
+
+/* Takes what an earlier pull has read of the lane and not needed. */
+static int read_kept(struct pull *pull, struct pull_lane *lane, uint32_t count,
+                     struct pull_message *out, uint32_t *got)
+{
+    struct read_ahead_lane *kept =
+        read_ahead_find(&pull->broker->ahead, pull->queue, lane->lane->id, lane->next);
+    bool left = false;
+    if (!kept)
+        return 0;
+    int result = take_bulk(pull, lane, &kept->bulk, false, count, out, got, &left);
+    kept->next = lane->next;
+    if (!left || result)
+        read_ahead_drop(kept);
+    return result;
+}
+
+/* Whether what a bulk read finds beyond `count` messages will be used. */
+static bool is_worth_keeping(const struct pull *pull, const struct pull_lane *lane, uint32_t count)
+{
+    return pull->queue->drr.count <= READ_AHEAD_LANES && lane->lane->ready > count;
+}
+
+static int read_some(struct pull *pull, struct pull_lane *lane, uint32_t count, bool keep,
+                     struct pull_message *out, uint32_t *got)
+{
+    struct read_ahead_lane *place =
+        keep ? read_ahead_place(&pull->broker->ahead, pull->queue, lane->lane->id) : NULL;
+    struct queue_db_bulk *bulk = place ? &place->bulk : &pull->broker->bulk;
+    uint8_t from[RECORD_MESSAGE_KEY_SIZE];
+    size_t wanted = (keep ? PULL_MESSAGES : count - *got) * (pull->local->value_size + 64);
+    size_t most = keep ? READ_AHEAD_BYTES : PULL_BYTES;
+    bool left = false;
+    record_message_key(from, lane->lane->id, lane->next);
+    int result = queue_db_bulk_read(pull->cursor, bulk, str_of(from, sizeof(from)),
+                                    wanted < most ? wanted : most);
+    if (!result)
+        result = take_bulk(pull, lane, bulk, true, count, out, got, &left);
+    if (place)
+        place->next = lane->next;
+    if (place && (result || !left || lane->ended))
+        read_ahead_drop(place);
     return result;
 }
 
@@ -131,9 +183,11 @@ static int read_ready(struct pull *pull, struct pull_lane *lane, uint32_t count,
 {
     int result = 0;
     *got = 0;
+    bool keep = is_worth_keeping(pull, lane, count);
+    result = read_kept(pull, lane, count, out, got);
     while (!result && *got < count && !lane->ended && pull->bytes < PULL_BYTES)
-        result = count - *got < BULK_WORTH ? read_one(pull, lane, &out[*got], got)
-                                           : read_some(pull, lane, count, out, got);
+        result = keep || count - *got >= BULK_WORTH ? read_some(pull, lane, count, keep, out, got)
+                                                    : read_one(pull, lane, &out[*got], got);
     if (result == DB_NOTFOUND) {
         lane->ended = true;
         return 0;

@@ -275,6 +275,7 @@ static void publish_message(struct move *move, struct moving *moving)
         /* What stood before it was moved, too, or is leased. */
         if (moving->seq >= lane->next)
             lane->next = moving->seq + 1;
+        move->from.queue->ready_removed++;
         if (moving->counted)
             queue_ready_add(move->from.queue, lane, -1);
     } else {

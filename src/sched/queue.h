@@ -172,6 +172,7 @@ struct queue {
         held_lanes;         /* of `ready`, messages in lanes that a throttle holds; those lanes */
     struct list held_list;  /* hold.held */
     struct list throttled;  /* hold.link: lanes that throttles concern */
+    uint64_t ready_removed; /* times that ready messages went otherwise than by a delivery */
     struct wheel *expiry;   /* of leases, monotonic ms; NULL until the first lease */
     struct heap_node timer; /* in scheduler.timers, guarded by its timer lock */
     uint64_t delayed;       /* messages that are not due yet, as far as they are counted */
