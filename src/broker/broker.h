@@ -80,6 +80,7 @@ struct broker {
     uint64_t later_ms;             /* monotonic: when they are tried again */
     struct list subscriptions;     /* local_subscription.all */
     uint64_t catalog_seen;
+    uint64_t settings_seen; /* of the zone's settings_generation: emitted; 0: nothing yet */
     struct uuid_generator ids;
     struct pool *scratch; /* of the operation in hand */
     struct buf value;     /* what was read */
@@ -109,6 +110,10 @@ int broker_execute(struct broker *broker, struct operation *first, struct operat
  * freed: call it while holding none of either, and at least once between two sleeps. Cheap when
  * there are none. */
 int broker_refresh(struct broker *broker) __attribute__((warn_unused_result));
+
+/* Emits what has changed of the settings since the last call, at first all of them; cheap when
+ * nothing has. For the store threads of workers. */
+int broker_send_settings(struct broker *broker) __attribute__((warn_unused_result));
 
 /* Tries deliveries, `pulls` queues at most. 1: there may be more to do; 0: none; -1: as above. */
 int broker_deliver(struct broker *broker, unsigned pulls) __attribute__((warn_unused_result));

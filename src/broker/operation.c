@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "broker/settings.h"
 #include "fibp/status.h"
 
 bool operation_changes_store(const struct operation *operation)
@@ -57,6 +58,9 @@ void operation_free(struct operation *operation)
         break;
     case OPERATION_LIST_CONFIG:
         buf_free(&((struct operation_list_config *)operation)->rows);
+        break;
+    case OPERATION_SETTINGS:
+        settings_free(((struct operation_settings *)operation)->first);
         break;
     case OPERATION_DELIVERY:
     case OPERATION_RETURN:

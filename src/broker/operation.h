@@ -38,6 +38,7 @@ enum operation_kind {
     OPERATION_ROOM,   /* a connection, or the worker, has room for deliveries again */
     /* from the store thread */
     OPERATION_DELIVERY,           /* struct operation_delivery, new */
+    OPERATION_SETTINGS,           /* struct operation_settings, new */
     OPERATION_SUBSCRIPTION_ENDED, /* struct operation_ended, new: the queue was deleted */
     OPERATION_KINDS
 };
@@ -185,6 +186,7 @@ struct delivery_message {
     uint64_t leased_ms;
 };
 
+struct setting;
 struct subscription;
 
 /* How a dialect writes deliveries. Called on the store thread; must not touch the session but for
@@ -268,6 +270,16 @@ struct operation_delivery {
 struct operation_ended {
     struct operation operation;
     struct subscription *subscription;
+};
+
+/* SETTINGS upwards: what has changed of what the loop knows; see worker/settings.h, which takes the
+ * chain over. */
+struct operation_settings {
+    struct operation operation;
+    struct setting *first; /* broker/settings.h; what is left of it is freed by operation_free */
+    uint64_t
+        generation; /* of the zone's settings, which the loop knows after it; 0: more follows */
+    bool anew;      /* the first of all there is: what is not named until the last is gone */
 };
 
 /* Whether an execution that broke off may have had an effect. All others can be run again. */

@@ -5,6 +5,7 @@
 #include "broker/broker.h"
 #include "fibp/framed.h"
 #include "fibp/status.h"
+#include "hook/breaker.h"
 #include "os/log.h"
 #include "os/time.h"
 
@@ -167,6 +168,9 @@ static int kill_locked(struct broker *broker, struct queue *const *queues, unsig
             return -1;
         scheduler_kill(broker->scheduler, queues[i]);
         lock_release(&queues[i]->lock);
+        breaker_free(broker->options.zone, queues[i]->id);
+        if (atomic_load(&queues[i]->has_scripts))
+            scheduler_settings_changed(broker->scheduler, CHANGE_QUEUE, queues[i]->name);
     }
     return 0;
 }

@@ -118,6 +118,9 @@ size_t framed_enqueue_result_begin(struct buf *buf, uint32_t request_id, uint32_
 /* `id` is used with FIBP_OK only and may be NULL otherwise. */
 void framed_enqueue_result_add(struct buf *buf, enum fibp_status status, const struct uuid *id);
 
+/* One that is refused with words, which stand in the place of its id (cut to fit). */
+void framed_enqueue_result_reject(struct buf *buf, enum fibp_status status, struct str reason);
+
 /* `opcode`: OPCODE_ACK_RESULT or OPCODE_NACK_RESULT. */
 size_t framed_ack_result_begin(struct buf *buf, enum numbering numbering, enum opcode opcode,
                                uint32_t request_id, uint32_t count);

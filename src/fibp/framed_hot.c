@@ -191,6 +191,12 @@ void framed_enqueue_result_add(struct buf *buf, enum fibp_status status, const s
     buf->size += 3u + (with_id ? UUID_TEXT_SIZE : 0u);
 }
 
+void framed_enqueue_result_reject(struct buf *buf, enum fibp_status status, struct str reason)
+{
+    buf_append_u8(buf, (uint8_t)status);
+    wire_put_text(buf, reason);
+}
+
 size_t framed_ack_result_begin(struct buf *buf, enum numbering numbering, enum opcode opcode,
                                uint32_t request_id, uint32_t count)
 {

@@ -588,6 +588,7 @@ void queue_configure(struct queue *queue, const struct catalog_queue *record)
     atomic_store(&queue->visibility_timeout_ms, record->visibility_timeout_ms);
     atomic_store(&queue->max_attempts, record->max_attempts);
     atomic_store(&queue->paused, record->paused);
+    atomic_store(&queue->has_scripts, record->on_enqueue.size > 0 || record->on_failure.size > 0);
     atomic_store(&queue->has_on_failure, record->on_failure.size > 0);
     atomic_store(&queue->dead_letter_headers, record->dead_letter_headers);
 }

@@ -154,6 +154,7 @@ struct queue {
     _Atomic uint64_t visibility_timeout_ms;
     _Atomic uint32_t max_attempts;    /* 0: no limit */
     _Atomic bool paused;              /* nothing is delivered */
+    _Atomic bool has_scripts;         /* one of them at least: the loops know of it */
     _Atomic bool has_on_failure;      /* a nack asks a script */
     _Atomic bool dead_letter_headers; /* consumers see reason, time and origin of dead letters */
     _Atomic uint64_t chunks_removed;  /* of messages stored apart, ever */

@@ -27,7 +27,8 @@
 #define ZONE_SLOT_KEEPER ZONE_WORKERS
 #define ZONE_SLOT_HELPER (ZONE_WORKERS + 1)
 #define ZONE_QUEUES 32768 /* entries of the queue table */
-#define ZONE_THREADS 3    /* threads of a process that have a word */
+#define ZONE_BREAKERS 32768u
+#define ZONE_THREADS 3 /* threads of a process that have a word */
 
 /* Which word: the worker's store thread and the keeper's timers thread use the first. */
 enum zone_thread {
@@ -62,6 +63,11 @@ struct zone_slot {
 
 struct statistics;
 
+/* Room for a breaker; what it holds is the business of hook/breaker.h. */
+struct zone_breaker {
+    _Atomic uint64_t words[3];
+};
+
 struct zone {
     uint32_t magic;
     uint32_t reserved;
@@ -77,7 +83,8 @@ struct zone {
     _Atomic uint64_t refill_until_ns; /* monotonic: when it looks again; 0: it is awake */
     struct statistics *statistics;    /* sched/statistics, beside the zone; constant */
     struct zone_slot slots[ZONE_SLOTS];
-    struct scheduler *_Atomic scheduler; /* in the arena; NULL unless ZONE_UP */
+    struct zone_breaker breakers[ZONE_BREAKERS]; /* see hook/breaker.h */
+    struct scheduler *_Atomic scheduler;         /* in the arena; NULL unless ZONE_UP */
 };
 
 /* The master maps the zone, before any fork. `size` bytes of address space, used page by page. */

@@ -4,6 +4,7 @@
 #include "os/log.h"
 #include "worker/delivery.h"
 #include "worker/framed_config.h"
+#include "worker/framed_enqueue.h"
 #include "worker/framed_queues.h"
 #include "worker/framed_request.h"
 #include "worker/framed_stream.h"
@@ -28,87 +29,6 @@ static bool decode_pong(struct framed_request *request)
 static bool decode_disconnect(struct framed_request *request)
 {
     session_finish(request->session);
-    return true;
-}
-
-/* ---- enqueue ---- */
-
-static void ask_hooks(const struct session *session, const struct framed_enqueue_item *from,
-                      struct hook_memory *memory, struct operation_enqueue_item *item)
-{
-    struct hook_message message = {
-        .queue = from->queue,
-        .headers = from->headers,
-        .header_count = from->header_count,
-        .payload = from->payload,
-    };
-    struct hook_verdict verdict = {.fairness_key = STR("default"), .weight = 1};
-
-    if (session->sessions->hooks)
-        hook_set_on_enqueue(session->sessions->hooks, &message, memory, &verdict);
-    *item = (struct operation_enqueue_item){
-        .queue = from->queue,
-        .record = from->record,
-        .fairness_key = verdict.fairness_key,
-        .weight = verdict.weight,
-        .delay_ms = verdict.delay_ms,
-        .throttle_keys = verdict.throttle_keys,
-        .throttle_count = verdict.throttle_count,
-    };
-}
-
-/* The status of all items when it is the same; else FIBP_OK. */
-static uint8_t enqueue_status_of_all(const struct operation_enqueue *enqueue)
-{
-    for (uint32_t i = 1; i < enqueue->count; i++)
-        if (enqueue->items[i].status != enqueue->items[0].status)
-            return FIBP_OK;
-    return enqueue->count > 0 ? enqueue->items[0].status : FIBP_OK;
-}
-
-static void answer_enqueue(struct session *session, struct operation *operation)
-{
-    struct operation_enqueue *enqueue = (struct operation_enqueue *)operation;
-    uint8_t whole = operation->status;
-
-    /* Items have no place for retry_after_ms: a frame of which nothing had room says it as a whole.
-     */
-    if (whole == FIBP_OK && enqueue_status_of_all(enqueue) == FIBP_CHANNEL_FULL)
-        whole = operation->status = FIBP_CHANNEL_FULL;
-
-    if (whole != FIBP_OK && whole != FIBP_STORAGE_ERROR) {
-        framed_answer_error(session, operation);
-        return;
-    }
-    struct buf *out = session_answers(session);
-    size_t start = framed_enqueue_result_begin(out, operation->request_id, enqueue->count);
-    for (uint32_t i = 0; i < enqueue->count; i++)
-        framed_enqueue_result_add(out, whole ? whole : enqueue->items[i].status,
-                                  &enqueue->items[i].id);
-    session_check(session, frame_end(out, start, framed_frame_max(session)));
-}
-
-static bool decode_enqueue(struct framed_request *request)
-{
-    struct operation_enqueue *enqueue;
-    struct framed_enqueue_item item;
-    uint32_t count;
-
-    if (!framed_enqueue_check(&request->reader, &count))
-        return false;
-    enqueue = framed_operation(request, sizeof(*enqueue) + count * sizeof(enqueue->items[0]));
-    if (!enqueue)
-        return true;
-    struct hook_memory *memory = &request_of(&enqueue->operation)->memory;
-    enqueue->count = 0;
-    while (enqueue->count < count && framed_enqueue_next(&request->reader, &item))
-        ask_hooks(request->session, &item, memory, &enqueue->items[enqueue->count++]);
-    if (count > 0) {
-        framed_submit_pinned(&enqueue->operation);
-    } else {
-        answer_enqueue(request->session, &enqueue->operation);
-        request_free(&enqueue->operation);
-    }
     return true;
 }
 
@@ -248,8 +168,6 @@ static bool decode_cancel(struct framed_request *request)
 static const struct framed_handler ping_handler = {.decode = decode_ping};
 static const struct framed_handler pong_handler = {.decode = decode_pong};
 static const struct framed_handler disconnect_handler = {.decode = decode_disconnect};
-static const struct framed_handler enqueue_handler = {decode_enqueue, answer_enqueue,
-                                                      OPERATION_ENQUEUE};
 static const struct framed_handler consume_handler = {decode_consume, answer_consume,
                                                       OPERATION_SUBSCRIBE};
 static const struct framed_handler cancel_handler = {.decode = decode_cancel};
@@ -260,7 +178,7 @@ static const struct framed_handler *const framed_handlers[256] = {
     [OPCODE_PING] = &ping_handler,
     [OPCODE_PONG] = &pong_handler,
     [OPCODE_DISCONNECT] = &disconnect_handler,
-    [OPCODE_ENQUEUE] = &enqueue_handler,
+    [OPCODE_ENQUEUE] = &framed_enqueue_handler,
     [OPCODE_CONSUME] = &consume_handler,
     [OPCODE_CANCEL_CONSUME] = &cancel_handler,
     [OPCODE_ACK] = &ack_handler,

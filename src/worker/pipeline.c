@@ -131,7 +131,7 @@ static void finish(struct pipeline *pipeline, struct operation *operation, uint6
         delivery->subscription->taken += delivery->count;
     } else if (operation->kind == OPERATION_SUBSCRIPTION_ENDED) {
         list_remove(&((struct operation_ended *)operation)->subscription->live);
-    } else {
+    } else if (operation->kind != OPERATION_SETTINGS) {
         if (operation->wrote && operation->status == FIBP_OK)
             histogram_record(pipeline->commits, now_us - operation->submitted_us);
         finish_submitted(pipeline, operation);

@@ -64,13 +64,13 @@ static bool session_takes(const struct session *session)
 /* Whether a request has arrived in part. */
 static bool session_is_partial(const struct session *session)
 {
-    return conn_input(&session->conn).size > 0 || session->assembly;
+    return conn_input(&session->conn).size > 0 || session->assembly || session->work;
 }
 
 /* Handles what has arrived, as far as the limits allow. */
 static void session_process(struct session *session)
 {
-    while (session_takes(session)) {
+    while (session_takes(session) && !session->work) {
         if (session_is_full(session)) {
             session_pause(session);
             return;
@@ -224,6 +224,14 @@ void session_submit(struct session *session, struct operation *operation)
     sessions_submit(session->sessions, operation);
 }
 
+void session_work_begin(struct session *session, struct session_work *work)
+{
+    session->work = work;
+    session->outstanding++;
+    session->sessions->outstanding++;
+    session_pause(session);
+}
+
 static void session_bury(struct session *session)
 {
     if (session->state == SESSION_CLOSED && session->outstanding == 0 &&
@@ -243,6 +251,26 @@ void session_settle(struct session *session)
     session_relieve(session);
     if (session->state == SESSION_FINISHING)
         session_touch(session);
+}
+
+void session_work_done(struct session *session)
+{
+    session->work = NULL;
+    if (session->state <= SESSION_DRAINING)
+        list_append(&session->sessions->resuming, &session->hold);
+    session_settle(session);
+}
+
+static void session_give_up_work(struct session *session)
+{
+    struct session_work *work = session->work;
+
+    if (!work)
+        return;
+    session->work = NULL;
+    work->give_up(work);
+    session->outstanding--;
+    session->sessions->outstanding--;
 }
 
 /* ---- time ---- */
@@ -482,6 +510,7 @@ void session_close(struct session *session, const char *reason)
     subscriber_cancel_all(session);
     conn_close(&session->conn);
     assembly_free(session);
+    session_give_up_work(session);
     list_remove(&session->hold);
     list_remove(&session->fresh);
     list_remove(&session->dirty);

@@ -63,6 +63,11 @@ struct session_dialect {
 
 struct assembly;
 
+/* A request that takes several turns before it can be submitted; embedded in its owner. */
+struct session_work {
+    void (*give_up)(struct session_work *work); /* the session is closed: free it */
+};
+
 struct session {
     uint32_t magic;
     uint8_t state;            /* enum session_state */
@@ -90,8 +95,9 @@ struct session {
     uint64_t reserved;         /* of sessions->large */
     uint64_t awaited;          /* what it is to become, while the session waits for that */
     struct chunk *body; /* where the request lies that is being dispatched; NULL: in the input */
+    struct session_work *work; /* it takes nothing more before that is done; or NULL */
     struct chunk_account account;
-    uint32_t outstanding; /* operations submitted and not back */
+    uint32_t outstanding; /* operations submitted and not back, and `work` */
     struct list subscribers;
     uint32_t subscriber_count;
     struct list deliveries; /* queued on the connection */
@@ -114,6 +120,10 @@ void session_refuse(struct session *session);
 void session_submit(struct session *session, struct operation *operation);
 /* To be called when one is back: goes on reading, ends, or is freed, as is due. */
 void session_settle(struct session *session);
+
+/* The session reads no more until the work is done, and does not end before. At most one. */
+void session_work_begin(struct session *session, struct session_work *work);
+void session_work_done(struct session *session);
 
 /* The buffer for answers; it will be sent at the end of the tick. */
 struct buf *session_answers(struct session *session);

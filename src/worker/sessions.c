@@ -5,8 +5,10 @@
 
 #include "os/time.h"
 #include "worker/delivery.h"
+#include "worker/hooking.h"
 #include "worker/request.h"
 #include "worker/session.h"
+#include "worker/settings.h"
 #include "worker/subscriber.h"
 
 #define SESSIONS_EXTRAS_MAX 256u
@@ -205,16 +207,25 @@ static void sessions_turn(struct loop_hook *hook)
 {
     struct sessions *sessions = CONTAINER_OF(hook, struct sessions, turn);
 
+    hooking_turn(sessions);
     do {
         sessions_resume(sessions);
         sessions_submit_chain(sessions);
         sessions_flush(sessions);
         sessions_relieve_deliveries(sessions);
     } while (sessions_busy(sessions));
+    hooking_end_turn(sessions);
     sessions_bury(sessions);
 }
 
-static void sessions_dispatch(struct operation *operation)
+static void sessions_learn(struct sessions *sessions, struct operation_settings *settings)
+{
+    if (sessions->settings)
+        settings_take(sessions->settings, settings, sessions->hooks);
+    operation_free(&settings->operation);
+}
+
+static void sessions_dispatch(struct sessions *sessions, struct operation *operation)
 {
     switch ((enum operation_kind)operation->kind) {
     case OPERATION_DELIVERY:
@@ -222,6 +233,9 @@ static void sessions_dispatch(struct operation *operation)
         break;
     case OPERATION_SUBSCRIPTION_ENDED:
         subscriber_ended((struct operation_ended *)operation);
+        break;
+    case OPERATION_SETTINGS:
+        sessions_learn(sessions, (struct operation_settings *)operation);
         break;
     case OPERATION_RETURN:
         operation_free(operation);
@@ -244,8 +258,18 @@ void sessions_take(struct sessions *sessions)
 
     for (; operation; operation = next) {
         next = operation->next;
-        sessions_dispatch(operation);
+        sessions_dispatch(sessions, operation);
     }
+}
+
+void sessions_give_up_settings(struct sessions *sessions)
+{
+    sessions->settings = NULL;
+    while (!list_empty(&sessions->hookings)) {
+        sessions->hooking_ns = 0;
+        hooking_turn(sessions);
+    }
+    sessions_submit_chain(sessions);
 }
 
 void sessions_recount(struct sessions *sessions)
@@ -262,6 +286,12 @@ void sessions_recount(struct sessions *sessions)
     atomic_store(&sessions->window.queued, bytes);
     atomic_store(&sessions->window.paused, 0);
     list_init(&sessions->window.waiting); /* it was the lost thread's */
+}
+
+/* The turn does what is to be done. */
+static void sessions_hooking_due(struct loop_timer *timer)
+{
+    (void)timer;
 }
 
 /* ---- the beginning and the end ---- */
@@ -293,6 +323,8 @@ void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline
     list_init(&sessions->window.waiting);
     list_init(&sessions->fresh);
     list_init(&sessions->dead);
+    list_init(&sessions->hookings);
+    sessions->hooking_timer.expired = sessions_hooking_due;
     loop_hook_add(loop, &sessions->turn);
 }
 
@@ -308,7 +340,7 @@ static void sessions_drop_operations(struct sessions *sessions)
         sessions->first = sessions->last = NULL;
         for (; operation; operation = next) {
             next = operation->next;
-            sessions_dispatch(operation);
+            sessions_dispatch(sessions, operation);
         }
     } while (sessions->first);
 }
@@ -316,6 +348,7 @@ static void sessions_drop_operations(struct sessions *sessions)
 void sessions_destroy(struct sessions *sessions)
 {
     loop_hook_remove(sessions->loop, &sessions->turn);
+    loop_timer_cancel(sessions->loop, &sessions->hooking_timer);
     sessions_close(sessions);
     sessions_drop_operations(sessions);
     sessions_bury(sessions);

@@ -38,12 +38,14 @@
 #define SESSIONS_DELIVERIES_MAX (256u << 20)
 
 struct session;
+struct settings;
 
 struct sessions {
     struct loop *loop;
     struct pipeline *pipeline;
     const struct conf *conf;
     const struct hook_set *hooks;
+    struct settings *settings; /* worker/settings.h; NULL: none, hooks may always run */
     struct uuid_generator ids; /* of consumers */
     struct loop_hook turn;
 
@@ -51,9 +53,12 @@ struct sessions {
     struct list dirty; /* those to be flushed or looked at in this tick */
     struct list held;  /* paused until the worker's limits are met again */
     struct list resuming;
-    struct list waiting; /* for room for a large request, first come first served */
-    struct list fresh;   /* before the end of their handshake, oldest first */
-    struct list dead;    /* closed, and all their operations are back */
+    struct list waiting;  /* for room for a large request, first come first served */
+    struct list fresh;    /* before the end of their handshake, oldest first */
+    struct list dead;     /* closed, and all their operations are back */
+    struct list hookings; /* hooking.list: what waits to run hooks */
+    uint64_t hooking_ns;  /* that hooks took in this turn */
+    struct loop_timer hooking_timer;
     uint32_t count;      /* of `all`, without extras */
     uint32_t extras;     /* of `all`, those that are only there to be refused */
     uint32_t extras_max; /* at once; more are closed without a word */
@@ -93,6 +98,10 @@ void sessions_submit(struct sessions *sessions, struct operation *operation);
 
 /* Hands out what the pipeline has finished. To be called when its descriptor is readable. */
 void sessions_take(struct sessions *sessions);
+
+/* The store is gone and will not come back: what waits for the latest settings is submitted without
+ * them, to be refused. */
+void sessions_give_up_settings(struct sessions *sessions);
 
 /* The process has shed its store threads, with what they had on its way up. */
 void sessions_recount(struct sessions *sessions);

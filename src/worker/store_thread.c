@@ -84,7 +84,8 @@ static int open_store(struct pipeline *pipeline)
     pipeline->broker = broker_open(&options, &pipeline->failure);
     if (!pipeline->broker)
         return -1;
-    if (broker_refresh(pipeline->broker) != 0 || attach_all(pipeline) != 0) {
+    if (broker_refresh(pipeline->broker) != 0 || broker_send_settings(pipeline->broker) != 0 ||
+        attach_all(pipeline) != 0) {
         pipeline->failure = pipeline->broker->failure;
         return -1;
     }
@@ -187,6 +188,8 @@ static int work(struct pipeline *pipeline, struct operation *first, bool *more)
     }
     if (broker_refresh(pipeline->broker) == 0)
         status = broker_execute(pipeline->broker, first, &rest);
+    if (status == 0)
+        status = broker_send_settings(pipeline->broker);
     struct operation *wrote = give_back_reads(pipeline, first, rest, &count);
     pipeline->unexecuted = rest;
     if (status == 0)

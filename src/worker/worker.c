@@ -12,6 +12,7 @@
 #include "worker/acceptor.h"
 #include "worker/pipeline.h"
 #include "worker/sessions.h"
+#include "worker/settings.h"
 #include "worker/shed.h"
 
 #define STORE_STOP_MS 200u /* what the threads get to end when the master asks */
@@ -32,6 +33,7 @@ enum worker_phase {
 struct worker {
     const struct worker_options *options;
     struct loop *loop;
+    struct settings *settings;
     struct hook_services services;
     struct hook_set *hooks;
     struct pipeline *pipeline;
@@ -191,6 +193,7 @@ static void worker_flush(struct worker *worker)
 {
     worker->phase = WORKER_FLUSHING;
     /* The store may have gone before it executed everything: what is left is refused. */
+    sessions_give_up_settings(&worker->sessions);
     pipeline_stop(worker->pipeline, true);
     sessions_take(&worker->sessions);
     loop_timer_set(worker->loop, &worker->phase_timer, FLUSH_MS);
@@ -351,6 +354,10 @@ static int worker_start(struct worker *worker, struct err *err)
     worker->loop = loop_create(err);
     if (!worker->loop)
         return -1;
+    worker->settings = settings_create(options->zone, err);
+    if (!worker->settings)
+        return -1;
+    worker->services = settings_services(worker->settings);
     worker->hooks = hook_set_create(hook_modules, options->conf, &worker->services, err);
     if (!worker->hooks) {
         worker->status = EXIT_CONFIGURATION;
@@ -360,6 +367,7 @@ static int worker_start(struct worker *worker, struct err *err)
     if (!worker->pipeline)
         return -1;
     sessions_init(&worker->sessions, worker->loop, worker->pipeline, options->conf, worker->hooks);
+    worker->sessions.settings = worker->settings;
     worker->has_sessions = true;
     worker->turn.run = worker_turn;
     loop_hook_add(worker->loop, &worker->turn);
@@ -394,6 +402,7 @@ static void worker_free(struct worker *worker)
     if (worker->pipeline)
         pipeline_destroy(worker->pipeline);
     hook_set_destroy(worker->hooks);
+    settings_destroy(worker->settings);
     loop_destroy(worker->loop);
 }
 

@@ -20,6 +20,7 @@ struct bench {
     struct subscription subscriptions[SUBSCRIPTIONS];
     struct operation *back[64]; /* what came back, but for deliveries and ends */
     unsigned back_count, deliveries, ended;
+    uint64_t settings; /* the latest generation of them that came */
 };
 
 /* The store of this process is what the loop of cmocka goes on with: the last of its processes. */
@@ -77,6 +78,9 @@ static void take(struct bench *bench)
             operation_free(operation);
         } else if (operation->kind == OPERATION_SUBSCRIPTION_ENDED) {
             bench->ended++;
+            operation_free(operation);
+        } else if (operation->kind == OPERATION_SETTINGS) {
+            bench->settings = ((struct operation_settings *)operation)->generation;
             operation_free(operation);
         } else {
             assert_true(bench->back_count < 64);
@@ -188,6 +192,8 @@ static void start(struct bench *bench)
         fail_msg("%s", err.text);
     UNTIL(bench, pipeline_state(bench->pipeline) != PIPELINE_OPENING);
     assert_int_equal(pipeline_state(bench->pipeline), PIPELINE_RUNNING);
+    /* A new store thread brings the loop up to date before anything else. */
+    UNTIL(bench, bench->settings == atomic_load(&bench->fixture->zone->settings_generation));
 }
 
 /* What a keeper does for the next generation. */

@@ -28,10 +28,11 @@
 
 /* ---- the pipeline ---- */
 
-static bool play_stuck;             /* its threads do not end */
-static bool play_silent;            /* it answers nothing before it is told to finish */
-static bool play_no_fork;           /* it cannot be left behind */
-static bool play_failing;           /* the environment cannot be opened */
+static bool play_stuck;   /* its threads do not end */
+static bool play_silent;  /* it answers nothing before it is told to finish */
+static bool play_no_fork; /* it cannot be left behind */
+static bool play_failing; /* the environment cannot be opened */
+static struct zone *zone;
 static _Atomic uint64_t *submitted; /* operations that reached it; in shared memory */
 
 struct pipeline {
@@ -117,9 +118,18 @@ uint64_t pipeline_outstanding(const struct pipeline *pipeline)
 
 int pipeline_start(struct pipeline *pipeline, uint64_t generation, struct err *err)
 {
+    struct operation_settings *settings = calloc(1, sizeof(*settings));
+
     (void)generation;
     (void)err;
     pipeline->state = play_failing ? PIPELINE_FAILED : PIPELINE_RUNNING;
+    if (!settings)
+        abort();
+    settings->operation.kind = OPERATION_SETTINGS;
+    settings->anew = true;
+    settings->generation = atomic_load(&zone->settings_generation);
+    pipeline->outstanding++;
+    complete(pipeline, &settings->operation);
     return 0;
 }
 
@@ -163,7 +173,6 @@ struct worker_process {
     int channel;
 };
 
-static struct zone *zone;
 static struct conf conf;
 static struct conf_listen listens[1];
 static int listener;
