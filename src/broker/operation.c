@@ -32,6 +32,8 @@ void operation_reset(struct operation *operation)
     } else if (operation->kind == OPERATION_GET_STATS) {
         struct operation_get_stats *stats = (struct operation_get_stats *)operation;
         stats->keys = NULL;
+        stats->throttles = NULL;
+        stats->throttle_count = 0;
         stats->key_count = 0;
     } else if (operation->kind == OPERATION_GET_CONFIG) {
         buf_init(&((struct operation_get_config *)operation)->value, 0);
@@ -52,6 +54,7 @@ void operation_free(struct operation *operation)
         break;
     case OPERATION_GET_STATS:
         free(((struct operation_get_stats *)operation)->keys);
+        free(((struct operation_get_stats *)operation)->throttles);
         break;
     case OPERATION_GET_CONFIG:
         buf_free(&((struct operation_get_config *)operation)->value);

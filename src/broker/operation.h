@@ -131,6 +131,8 @@ struct operation_list_queues {
     uint32_t count;
 };
 
+struct hold_row;
+
 struct operation_key_row {
     struct str key;
     uint64_t pending;
@@ -146,6 +148,9 @@ struct operation_get_stats {
     uint32_t quantum;                  /* out */
     struct operation_key_row *keys;    /* out, as rows above */
     uint32_t key_count;
+    struct hold_row *throttles; /* out: token buckets of the queue's lanes (sched/hold.h), as rows
+                                 * above */
+    uint32_t throttle_count;
 };
 
 /* Runtime configuration. SET_CONFIG with an empty value removes the key. */

@@ -8,6 +8,7 @@
 #include "hook/breaker.h"
 #include "os/log.h"
 #include "os/time.h"
+#include "sched/hold.h"
 
 #define DLQ_SUFFIX STR(".dlq")
 #define CONFLICTS_MAX 100
@@ -281,52 +282,56 @@ int broker_list_queues(struct broker *broker, struct operation *operation)
 
 #define KEY_ROWS_MAX 65535
 
-static uint32_t copy_keys(const struct list *ring, uint8_t **names, struct operation_key_row *rows,
-                          uint32_t limit)
+static void copy_key(struct operation_get_stats *stats, const struct fairness_key *key,
+                     uint8_t **names)
 {
-    uint32_t count = 0;
-    LIST_EACH(ring, entry)
-    {
-        if (count >= limit)
-            break;
-        const struct drr_key *drr = CONTAINER_OF(entry, struct drr_key, ring);
-        const struct fairness_key *key = CONTAINER_OF(drr, struct fairness_key, drr);
-        memcpy(*names, key->name, key->name_size);
-        rows[count++] = (struct operation_key_row){.key = str_of(*names, key->name_size),
-                                                   .pending = key->ready,
-                                                   .deficit = drr->deficit,
-                                                   .weight = drr->weight};
-        *names += key->name_size;
-    }
-    return count;
+    memcpy(*names, key->name, key->name_size);
+    stats->keys[stats->key_count++] =
+        (struct operation_key_row){.key = str_of(*names, key->name_size),
+                                   .pending = key->ready,
+                                   .deficit = key->drr.deficit,
+                                   .weight = key->drr.weight};
+    *names += key->name_size;
 }
 
-static size_t key_bytes(const struct list *ring, uint32_t *count)
+static const struct fairness_key *key_of_ring(const struct list *entry)
 {
-    size_t size = 0;
-    LIST_EACH(ring, entry)
-    {
-        if (*count >= KEY_ROWS_MAX)
-            break;
-        const struct drr_key *drr = CONTAINER_OF(entry, struct drr_key, ring);
-        size += CONTAINER_OF(drr, struct fairness_key, drr)->name_size;
-        (*count)++;
-    }
-    return size;
+    return CONTAINER_OF(CONTAINER_OF(entry, struct drr_key, ring), struct fairness_key, drr);
 }
 
-static void stats_locked(const struct queue *queue, struct operation_get_stats *stats)
+/* The keys of the round robin in its order, then those of which all is held. */
+static void copy_keys(const struct queue *queue, struct operation_get_stats *stats,
+                      struct fairness_key *const *held, uint32_t held_count)
 {
+    size_t names = 0;
     uint32_t count = 0;
-    size_t names = key_bytes(&queue->drr.active, &count);
-    totals_locked(queue, &stats->totals);
-    stats->active_keys = queue->drr.count;
-    stats->quantum = queue->drr.quantum;
+    stats->key_count = 0;
+    const struct list *ring = &queue->drr.active, *entry = ring->next;
+    for (; entry != ring && count < KEY_ROWS_MAX; entry = entry->next, count++)
+        names += key_of_ring(entry)->name_size;
+    for (uint32_t i = 0; i < held_count && count < KEY_ROWS_MAX; i++, count++)
+        names += held[i]->name_size;
     stats->keys = malloc(count * sizeof(*stats->keys) + names + 1);
     if (!stats->keys)
         return;
     uint8_t *bytes = (uint8_t *)(stats->keys + count);
-    stats->key_count = copy_keys(&queue->drr.active, &bytes, stats->keys, count);
+    for (entry = ring->next; entry != ring && stats->key_count < count; entry = entry->next)
+        copy_key(stats, key_of_ring(entry), &bytes);
+    for (uint32_t i = 0; stats->key_count < count; i++)
+        copy_key(stats, held[i], &bytes);
+}
+
+static void stats_locked(const struct queue *queue, struct operation_get_stats *stats)
+{
+    uint32_t held_count = 0;
+    struct fairness_key **held = hold_keys(queue, &held_count);
+    totals_locked(queue, &stats->totals);
+    stats->active_keys = queue->drr.count + held_count;
+    stats->quantum = queue->drr.quantum;
+    copy_keys(queue, stats, held, held_count);
+    stats->throttles =
+        hold_rows(queue, THROTTLE_BUCKET, time_monotonic_ns(), &stats->throttle_count);
+    free(held);
 }
 
 int broker_get_stats(struct broker *broker, struct operation *operation)

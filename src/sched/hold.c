@@ -503,8 +503,7 @@ void hold_sleep(struct scheduler *scheduler, uint32_t seen, uint64_t until_ns)
 
 static int compare_pointers(const void *a, const void *b)
 {
-    uintptr_t x = (uintptr_t) * (struct throttle *const *)a;
-    uintptr_t y = (uintptr_t) * (struct throttle *const *)b;
+    uintptr_t x = (uintptr_t) * (void *const *)a, y = (uintptr_t) * (void *const *)b;
     return x < y ? -1 : x > y;
 }
 
@@ -535,6 +534,26 @@ static struct throttle **collect(const struct queue *queue, enum throttle_kind k
         throttles[(*count)++] = throttles[i];
     }
     return throttles;
+}
+
+struct fairness_key **hold_keys(const struct queue *queue, uint32_t *count)
+{
+    struct fairness_key **keys = malloc((queue->held_lanes + 1) * sizeof(struct fairness_key *));
+    uint32_t found = 0;
+    *count = 0;
+    if (!keys)
+        return NULL;
+    LIST_EACH(&queue->held_list, entry)
+    {
+        struct fairness_key *key = CONTAINER_OF(entry, struct hold, held)->lane->key;
+        if (!key->drr.active)
+            keys[found++] = key;
+    }
+    qsort(keys, found, sizeof(struct fairness_key *), compare_pointers);
+    for (uint32_t i = 0; i < found; i++)
+        if (!*count || keys[i] != keys[*count - 1])
+            keys[(*count)++] = keys[i];
+    return keys;
 }
 
 /* False when it is not in force any more. */

@@ -82,6 +82,10 @@ void hold_sleep(struct scheduler *scheduler, uint32_t seen, uint64_t until_ns);
 
 /* --- statistics --- */
 
+/* The fairness keys whose lanes are all held, which therefore are not in the round robin. malloc,
+ * NULL when there is no memory. */
+struct fairness_key **hold_keys(const struct queue *queue, uint32_t *count);
+
 struct hold_row {
     struct str key;
     double tokens, rate, burst; /* of a bucket */

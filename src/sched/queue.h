@@ -59,6 +59,7 @@ struct lane {
     bool unscanned; /* not counted yet (see queue_scan): more than `ready` may be there */
     bool drained;   /* a look at the store found nothing from `next` on; only with `unscanned` */
     bool staged;    /* private to a running transaction: its K record must be written */
+    uint32_t hold_generation; /* of the throttles when `hold` was found out */
     uint64_t id;
     struct fairness_key *key;
     struct hash_link link;  /* in queue.lanes by fairness key and throttle keys */
@@ -72,12 +73,14 @@ struct lane {
     struct list returned;   /* lease.wheel.list: leases given back undelivered, ascending seq */
     uint32_t stored_weight; /* in its K record */
     uint32_t staged_weight;
-    uint32_t hold_generation; /* of the throttles when `hold` was found out */
-    struct hold *hold;        /* what bounds its deliveries (sched/hold); NULL: nothing */
+    struct hold *hold; /* what bounds its deliveries (sched/hold); NULL: nothing */
     struct lane *staged_next;
     uint32_t throttle_size;  /* bytes of throttle_keys */
     uint8_t throttle_keys[]; /* as in the K record */
 };
+
+_Static_assert(sizeof(struct lane) <= 192,
+               "a lane without throttle keys fits a class of the arena");
 
 /* One L record: leases that were written together. */
 struct lease_batch {

@@ -1,6 +1,7 @@
 #include "worker/framed_queues.h"
 
 #include "fibp/framed.h"
+#include "sched/hold.h"
 #include "worker/request.h"
 
 #define VISIBILITY_TIMEOUT_MAX_MS (7u * 24u * 3600u * 1000u) /* longer ones are taken for it */
@@ -161,6 +162,16 @@ static void answer_get_stats(struct session *session, struct operation *operatio
         framed_stats_add_key(out, &frame, &key);
     }
     framed_stats_throttles(out, &frame);
+    for (uint32_t i = 0; i < from->throttle_count; i++) {
+        const struct hold_row *row = &from->throttles[i];
+        struct framed_throttle_stats throttle = {
+            .key = row->key,
+            .tokens = row->tokens,
+            .rate_per_second = row->rate,
+            .burst = row->burst,
+        };
+        framed_stats_add_throttle(out, &frame, &throttle);
+    }
     if (from->totals.counted != FRAMED_COUNTED_ALL) {
         framed_counted_begin(out);
         framed_counted_add(out, from->totals.counted);
