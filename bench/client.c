@@ -302,9 +302,11 @@ static int check_code(struct wire_reader *reader, const char *what, struct err *
 }
 
 int client_create_queue(struct client *client, const char *queue, uint64_t visibility_timeout_ms,
-                        struct err *err)
+                        const char *on_enqueue, struct err *err)
 {
     struct framed_create_queue wanted = {.name = str_from_c(queue),
+                                         .has_on_enqueue = on_enqueue != NULL,
+                                         .on_enqueue = str_from_c(on_enqueue ? on_enqueue : ""),
                                          .visibility_timeout_ms = visibility_timeout_ms};
     struct buf buf;
     struct frame frame;
@@ -315,6 +317,23 @@ int client_create_queue(struct client *client, const char *queue, uint64_t visib
     if (request(client, &buf, encoded, OPCODE_CREATE_QUEUE_RESULT, &frame, err) == 0) {
         wire_reader_init(&reader, frame.body);
         result = check_code(&reader, "CreateQueue", err);
+    }
+    buf_free(&buf);
+    return result;
+}
+
+int client_delete_queue(struct client *client, const char *queue, struct err *err)
+{
+    struct buf buf;
+    struct frame frame;
+    struct wire_reader reader;
+    buf_init(&buf, 0);
+    int encoded =
+        framed_client_text(&buf, OPCODE_DELETE_QUEUE, ADMIN_REQUEST_ID, str_from_c(queue));
+    int result = request(client, &buf, encoded, OPCODE_DELETE_QUEUE_RESULT, &frame, err);
+    if (result == 0) {
+        wire_reader_init(&reader, frame.body);
+        result = check_code(&reader, "DeleteQueue", err);
     }
     buf_free(&buf);
     return result;

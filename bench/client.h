@@ -44,8 +44,12 @@ int client_expect(struct client *client, enum opcode opcode, struct frame *frame
 
 /* ---- requests with nothing else in flight ---- */
 
+/* `on_enqueue`: source of its script; NULL: none. */
 int client_create_queue(struct client *client, const char *queue, uint64_t visibility_timeout_ms,
-                        struct err *err) __attribute__((warn_unused_result));
+                        const char *on_enqueue, struct err *err)
+    __attribute__((warn_unused_result));
+int client_delete_queue(struct client *client, const char *queue, struct err *err)
+    __attribute__((warn_unused_result));
 
 /* Fails unless the queue's statistics name exactly these numbers. */
 int client_check_depth(struct client *client, const char *queue, uint64_t depth, uint64_t in_flight,

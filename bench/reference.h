@@ -14,13 +14,12 @@ struct reference {
     double theirs; /* as published (spec/broker.md section 20); 0: not published */
     const char *row;
     int figure;
-    double factor;    /* from our unit to theirs */
-    const char *base; /* when not NULL: per cent that the figure stays below this row's */
+    double factor; /* from our unit to theirs */
 };
 
 extern const struct reference reference_table[];
 
-/* Our figure in the reference's unit. False when the rows that it takes did not run. */
+/* Our figure in the reference's unit. False when its row did not run. */
 bool reference_value(const struct session *session, const struct reference *reference,
                      double *value);
 

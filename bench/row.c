@@ -9,6 +9,7 @@
 #include "workload_enqueue.h"
 #include "workload_fairness.h"
 #include "workload_latency.h"
+#include "workload_overhead.h"
 #include "workload_through.h"
 
 static const struct enqueue_parameters one_in_flight = {.window = 1, .batch = 1};
@@ -250,9 +251,24 @@ const struct row row_table[] = {
     {
         .name = "W9",
         .description = "shares of 5 fairness keys, weights 1 to 5",
-        .figures = {{"off by", "%", -1, ROW_TARGET_VALUE_MAX, 5}},
+        .figures = {{"off by", "%", -1, ROW_TARGET_VALUE_MAX, 1}},
         .unit = "messages",
         .run = workload_fairness_run,
+    },
+    {
+        .name = "W10",
+        .description = "draining 10 fairness keys against one",
+        .figures = {{"time more", "%", -1, ROW_TARGET_VALUE_MAX, 5}},
+        .unit = "pairs",
+        .run = workload_overhead_run_keys,
+    },
+    {
+        .name = "W11",
+        .description = "an on_enqueue script that reads a header",
+        .figures = {{"cpu", "us/msg", -1, ROW_TARGET_VALUE_MAX, 5},
+                    {"time more", "%", -1, ROW_TARGET_NONE, 0}},
+        .unit = "pairs",
+        .run = workload_overhead_run_script,
     },
     {.name = NULL},
 };

@@ -46,7 +46,7 @@ double stats_spread(const double *values, size_t count)
         most = fmax(most, values[i]);
     }
     double median = stats_median(values, count);
-    return median > 0 ? (most - least) / median : 0;
+    return median != 0 ? (most - least) / fabs(median) : 0;
 }
 
 void stats_rate_start(struct stats_rate *rate, uint64_t now_ns, double warm_up_seconds,

@@ -14,7 +14,7 @@
 /* The middle one (the mean of the two in the middle for an even count); 0 for none. */
 double stats_median(const double *values, size_t count);
 
-/* (largest - smallest) / median; 0 for fewer than two values. */
+/* (largest - smallest) / size of the median; 0 for fewer than two values. */
 double stats_spread(const double *values, size_t count);
 
 /* ---- rates ---- */

@@ -20,8 +20,9 @@ static const struct producer_options backlog = {.queue = QUEUE, .payload = PAYLO
 static int fill(struct filad *filad, struct outcome *outcome, struct err *err)
 {
     struct client *client = client_open(filad->port, err);
-    int result = client != NULL && client_create_queue(client, QUEUE, VISIBILITY_MS, err) == 0 &&
-                         client_create_queue(client, OTHER_QUEUE, 0, err) == 0 &&
+    int result = client != NULL &&
+                         client_create_queue(client, QUEUE, VISIBILITY_MS, NULL, err) == 0 &&
+                         client_create_queue(client, OTHER_QUEUE, 0, NULL, err) == 0 &&
                          producer_preload(client, &backlog, MESSAGES, err) == 0
                      ? 0
                      : -1;

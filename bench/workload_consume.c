@@ -69,7 +69,7 @@ int workload_consume_run(struct bench *bench, const struct row *row, struct outc
     }
     options.port = filad.port;
     loader = client_open(filad.port, err);
-    if (loader == NULL || client_create_queue(loader, QUEUE, VISIBILITY_MS, err) != 0 ||
+    if (loader == NULL || client_create_queue(loader, QUEUE, VISIBILITY_MS, NULL, err) != 0 ||
         producer_preload(loader, &options.producer, total, err) != 0) {
         goto out;
     }

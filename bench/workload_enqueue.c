@@ -57,7 +57,7 @@ int workload_enqueue_run(struct bench *bench, const struct row *row, struct outc
         return -1;
     }
     client = client_open(filad.port, err);
-    if (client == NULL || client_create_queue(client, QUEUE, 0, err) != 0) {
+    if (client == NULL || client_create_queue(client, QUEUE, 0, NULL, err) != 0) {
         goto out;
     }
     producer = producer_create(client, &options, err);

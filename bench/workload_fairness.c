@@ -60,7 +60,7 @@ static int run_slice(struct filad *filad, int slice, struct outcome *outcome, st
     struct client *loader = client_open(filad->port, err);
     int result = -1;
     snprintf(queue, sizeof(queue), "bench-%d", slice);
-    if (loader == NULL || client_create_queue(loader, queue, VISIBILITY_MS, err) != 0 ||
+    if (loader == NULL || client_create_queue(loader, queue, VISIBILITY_MS, NULL, err) != 0 ||
         producer_preload(loader, &options.producer, KEYS * MESSAGES_PER_KEY, err) != 0 ||
         crowd_open(&crowd, &options, err) != 0 || crowd_consume(&crowd, err) != 0) {
         goto out;

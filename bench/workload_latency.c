@@ -189,7 +189,7 @@ static int run_slice(struct filad *filad, struct pair *pair, int slice,
     pair->producer = client_open(filad->port, err);
     pair->consumer = pair->producer != NULL ? client_open(filad->port, err) : NULL;
     if (pair->consumer == NULL ||
-        client_create_queue(pair->producer, pair->queue, VISIBILITY_MS, err) != 0 ||
+        client_create_queue(pair->producer, pair->queue, VISIBILITY_MS, NULL, err) != 0 ||
         client_consume(pair->consumer, pair->queue, CONSUME_ID, err) != 0 ||
         slice_samples(bench, pair, (uint64_t)(bench->seconds * 1e9 / STATS_SLICES), samples,
                       outcome, err) != 0) {
@@ -224,7 +224,7 @@ int workload_latency_run(struct bench *bench, const struct row *row, struct outc
     buf_init(&pair.out, 0);
     admin = client_open(filad.port, err);
     if (admin != NULL) {
-        result = client_create_queue(admin, OTHER_QUEUE, VISIBILITY_MS, err);
+        result = client_create_queue(admin, OTHER_QUEUE, VISIBILITY_MS, NULL, err);
     }
     filad_usage_begin(&filad, &usage);
     for (int slice = 0; slice < STATS_SLICES && result == 0; slice++) {

@@ -74,7 +74,7 @@ int workload_through_run(struct bench *bench, const struct row *row, struct outc
     }
     options.port = filad.port;
     admin = client_open(filad.port, err);
-    if (admin == NULL || client_create_queue(admin, QUEUE, VISIBILITY_MS, err) != 0 ||
+    if (admin == NULL || client_create_queue(admin, QUEUE, VISIBILITY_MS, NULL, err) != 0 ||
         crowd_open(&crowd, &options, err) != 0 || measure(&filad, &crowd, outcome, err) != 0) {
         goto out;
     }
