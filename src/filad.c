@@ -2,7 +2,6 @@
  * filad - the broker. Reads the command line and hands over to the master.
  */
 #include <db.h>
-#include <lua.h>
 #include <openssl/crypto.h>
 #include <protobuf-c/protobuf-c.h>
 #include <stdio.h>
@@ -17,6 +16,10 @@
 #include "master/master.h"
 #include "master/tell.h"
 #include "os/proc.h"
+
+#ifdef HAVE_LUA_MODULE
+#include <lua.h>
+#endif
 
 /* clang's version begins with its name, gcc's is only a number. */
 #ifdef __clang__
@@ -73,7 +76,10 @@ static int show_build_version(const struct options *options)
     buf_printf(&text, "filad %s\nbuilt by: %s%s\n", FILAD_VERSION, COMPILER,
                FILAD_DEBUG ? ", debug" : "");
     buf_printf(&text, "built with: %s\n", DB_VERSION_STRING);
-    buf_printf(&text, "            %s\n            %s\n", OPENSSL_VERSION_TEXT, LUA_RELEASE);
+    buf_printf(&text, "            %s\n", OPENSSL_VERSION_TEXT);
+#ifdef HAVE_LUA_MODULE
+    buf_printf(&text, "            %s\n", LUA_RELEASE);
+#endif
     buf_printf(&text, "            libyaml %s\n            protobuf-c %s\n",
                yaml_get_version_string(), PROTOBUF_C_VERSION);
     buf_printf(&text, "runs with: %s\n           %s\n           protobuf-c %s\n",

@@ -81,13 +81,6 @@ static void header_key_on_enqueue(void *state, const struct hook_message *messag
     }
 }
 
-extern const struct hook_module header_key_module;
-const struct hook_module header_key_module = {
-    .version = HOOK_VERSION,
-    .name = "header_key",
-    .section = "header_key",
-    .keys = header_key_keys,
-    .conf_size = sizeof(struct header_key_conf),
-    .init = header_key_init,
-    .on_enqueue = header_key_on_enqueue,
-};
+HOOK_MODULE(header_key, 3, .section = "header_key", .keys = header_key_keys,
+            .conf_size = sizeof(struct header_key_conf), .init = header_key_init,
+            .on_enqueue = header_key_on_enqueue);

@@ -2,14 +2,18 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/utf8.h"
+#include "hook/tally.h"
 
 #define HOOK_POOL_CHUNK 1024
 
 struct hook_entry {
     const struct hook_module *module;
     void *state;
+    struct hook_services services;
+    _Atomic uint64_t *own; /* statistics of a process without tally; NULL: those there */
 };
 
 struct hook_set {
@@ -35,18 +39,70 @@ size_t hook_sections(const struct hook_module *const *modules, struct conf_secti
     return count;
 }
 
+/* --- beginning and end --- */
+
+/* What the section of modules[index] filled; NULL: it has none. */
+static const void *hook_settings(const struct hook_module *const *modules, size_t index,
+                                 const struct conf *conf)
+{
+    size_t section = 0;
+
+    for (size_t i = 0; i < index; i++)
+        section += modules[i]->section != NULL;
+    return modules[index]->section ? conf->modules[section] : NULL;
+}
+
+static size_t hook_count(const struct hook_module *const *modules)
+{
+    size_t count = 0;
+
+    while (modules[count])
+        count++;
+    return count;
+}
+
+/* Gives the module its statistics: those that all see, or some that nobody does. */
+static int hook_give_statistics(struct hook_entry *entry, struct err *err)
+{
+    const struct hook_statistic *rows = entry->module->statistics;
+    struct hook_services *services = &entry->services;
+    size_t count = 0;
+
+    services->statistics = NULL;
+    if (!rows)
+        return 0;
+    if (services->tally)
+        services->statistics = tally_values(services->tally, entry->module, services->slot);
+    if (services->statistics)
+        return 0;
+    while (rows[count].name)
+        count++;
+    services->statistics = entry->own = calloc(count + 1, sizeof *entry->own);
+    return entry->own ? 0 : err_set(err, ENOMEM, "out of memory");
+}
+
 static int hook_start(struct hook_set *set, const struct hook_module *module, const void *settings,
                       const struct conf *conf, const struct hook_services *services,
                       struct err *err)
 {
     struct hook_entry *entry = &set->entries[set->count];
 
-    if (module->version != HOOK_VERSION)
-        return err_set(err, 0, "module %s is made for version %u of the hook interface, not %u",
-                       module->name, module->version, HOOK_VERSION);
-    *entry = (struct hook_entry){.module = module};
-    if (module->init && module->init(settings, conf, services, &entry->state, err) < 0)
+    if (signature_check(module->signature, module->name, err) < 0)
+        return -1;
+    for (const struct hook_page *page = module->pages; page && page->path; page++) {
+        const struct hook_page *other = hook_set_find_page(set, str_from_c(page->path));
+
+        if (other && strcmp(other->path, page->path) == 0)
+            return err_set(err, EEXIST, "module %s: another one has the page %s, too", module->name,
+                           page->path);
+    }
+    *entry = (struct hook_entry){.module = module, .services = *services};
+    entry->services.modules = set;
+    if (hook_give_statistics(entry, err) < 0 ||
+        (module->init && module->init(settings, conf, &entry->services, &entry->state, err) < 0)) {
+        free((void *)entry->own);
         return err_prefix(err, "module %s", module->name);
+    }
     set->count++;
     return 0;
 }
@@ -54,20 +110,15 @@ static int hook_start(struct hook_set *set, const struct hook_module *module, co
 struct hook_set *hook_set_create(const struct hook_module *const *modules, const struct conf *conf,
                                  const struct hook_services *services, struct err *err)
 {
-    size_t count = 0, section = 0;
-
-    while (modules[count])
-        count++;
-
+    size_t count = hook_count(modules);
     struct hook_set *set = calloc(1, sizeof(*set) + count * sizeof(set->entries[0]));
+
     if (!set) {
         err_set(err, ENOMEM, "modules: out of memory");
         return NULL;
     }
     for (size_t i = 0; i < count; i++) {
-        const void *settings = modules[i]->section ? conf->modules[section++] : NULL;
-
-        if (hook_start(set, modules[i], settings, conf, services, err) < 0) {
+        if (hook_start(set, modules[i], hook_settings(modules, i, conf), conf, services, err) < 0) {
             hook_set_destroy(set);
             return NULL;
         }
@@ -84,9 +135,12 @@ void hook_set_destroy(struct hook_set *set)
 
         if (entry->module->exit)
             entry->module->exit(entry->state);
+        free((void *)entry->own);
     }
     free(set);
 }
+
+/* --- messages --- */
 
 static bool hook_key_fits(struct str key)
 {
@@ -170,6 +224,182 @@ void hook_set_tick(const struct hook_set *set, uint64_t now_ms)
         if (set->entries[i].module->tick)
             set->entries[i].module->tick(set->entries[i].state, now_ms);
 }
+
+bool hook_set_ticks(const struct hook_set *set)
+{
+    for (size_t i = 0; i < set->count; i++)
+        if (set->entries[i].module->tick)
+            return true;
+    return false;
+}
+
+/* --- pages --- */
+
+/* How much of `path` the page stands for; 0: it is not its page. */
+static size_t hook_page_covers(const struct hook_page *page, struct str path)
+{
+    struct str own = str_from_c(page->path);
+
+    if (str_equal(own, path))
+        return own.size + 1;
+    if (own.size > 0 && own.data[own.size - 1] == '/' && path.size > own.size &&
+        str_equal(str_of(path.data, own.size), own))
+        return own.size;
+    return 0;
+}
+
+static const struct hook_page *hook_set_look(const struct hook_set *set, struct str path,
+                                             void **state)
+{
+    const struct hook_page *found = NULL;
+    size_t best = 0;
+
+    for (size_t i = 0; i < set->count; i++) {
+        const struct hook_page *page = set->entries[i].module->pages;
+
+        for (; page && page->path; page++) {
+            size_t covered = hook_page_covers(page, path);
+
+            if (covered <= best)
+                continue;
+            best = covered;
+            found = page;
+            *state = set->entries[i].state;
+        }
+    }
+    return found;
+}
+
+const struct hook_page *hook_set_find_page(const struct hook_set *set, struct str path)
+{
+    void *state;
+
+    return hook_set_look(set, path, &state);
+}
+
+void hook_set_visit_pages(const struct hook_set *set,
+                          void (*visit)(void *context, const struct hook_module *module,
+                                        const struct hook_page *page),
+                          void *context)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        const struct hook_page *page = set->entries[i].module->pages;
+
+        for (; page && page->path; page++)
+            visit(context, set->entries[i].module, page);
+    }
+}
+
+bool hook_set_answer(const struct hook_set *set, const struct hook_http_request *request,
+                     struct hook_http_response *response)
+{
+    void *state = NULL;
+    const struct hook_page *page = hook_set_look(set, request->path, &state);
+
+    if (!page)
+        return false;
+    response->status = 200;
+    response->type = "text/plain; charset=utf-8";
+    page->answer(state, request, response);
+    return true;
+}
+
+/* --- processes and commands --- */
+
+struct hook_process_entry {
+    const struct hook_module *module;
+    void *state;
+};
+
+struct hook_processes {
+    enum hook_role role;
+    size_t count; /* started */
+    struct hook_process_entry entries[];
+};
+
+struct hook_processes *hook_processes_start(enum hook_role role,
+                                            const struct hook_module *const *modules,
+                                            const struct conf *conf, struct err *err)
+{
+    size_t count = hook_count(modules);
+    struct hook_processes *processes =
+        calloc(1, sizeof *processes + count * sizeof processes->entries[0]);
+
+    if (!processes) {
+        err_set(err, ENOMEM, "modules: out of memory");
+        return NULL;
+    }
+    processes->role = role;
+    for (size_t i = 0; i < count; i++) {
+        struct hook_process_entry *entry = &processes->entries[i];
+
+        entry->module = modules[i];
+        if (signature_check(modules[i]->signature, modules[i]->name, err) < 0) {
+            hook_processes_exit(processes);
+            return NULL;
+        }
+        if (modules[i]->process_start &&
+            modules[i]->process_start(role, hook_settings(modules, i, conf), conf, &entry->state,
+                                      err) < 0) {
+            err_prefix(err, "module %s", modules[i]->name);
+            hook_processes_exit(processes);
+            return NULL;
+        }
+        processes->count++;
+    }
+    return processes;
+}
+
+void hook_processes_exit(struct hook_processes *processes)
+{
+    if (!processes)
+        return;
+    while (processes->count > 0) {
+        const struct hook_process_entry *entry = &processes->entries[--processes->count];
+
+        if (entry->module->process_exit)
+            entry->module->process_exit(processes->role, entry->state);
+    }
+    free(processes);
+}
+
+/* Cuts `*rest` at the first `mark`; all of it when there is none. */
+static struct str hook_cut(struct str *rest, char mark)
+{
+    const uint8_t *end = rest->size ? memchr(rest->data, mark, rest->size) : NULL;
+    struct str head = *rest;
+
+    if (end)
+        head.size = (size_t)(end - rest->data);
+    rest->data += end ? head.size + 1 : head.size;
+    rest->size -= end ? head.size + 1 : head.size;
+    return head;
+}
+
+int hook_processes_command(const struct hook_processes *processes, struct str line,
+                           struct buf *answer, struct err *err)
+{
+    struct str argument = line;
+    struct str name = hook_cut(&argument, ' ');
+    struct str module = hook_cut(&name, '.');
+
+    if (!utf8_valid(argument))
+        return err_set(err, EINVAL, "the argument is no UTF-8");
+    for (size_t i = 0; i < processes->count; i++) {
+        const struct hook_process_entry *entry = &processes->entries[i];
+        const struct hook_command *command = entry->module->commands;
+
+        if (!str_equal(module, str_from_c(entry->module->name)))
+            continue;
+        for (; command && command->name; command++)
+            if (str_equal(name, str_from_c(command->name)))
+                return command->run(entry->state, argument, answer, err);
+        return err_set(err, ENOENT, "module %s has no such command", entry->module->name);
+    }
+    return err_set(err, ENOENT, "no such command");
+}
+
+/* --- memory --- */
 
 void *hook_alloc(struct hook_memory *memory, size_t size)
 {

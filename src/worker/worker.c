@@ -20,6 +20,7 @@
 #define SETTLE_MS 500u     /* a stop waits so long for what is under way before it ends the store */
 #define STORE_END_MS 10000u /* what the threads get to finish their work when the worker ends */
 #define FLUSH_MS 1000u      /* what the last answers get to reach their sockets */
+#define TICK_MS 1000u       /* between ticks of modules when there is nothing to do */
 
 enum worker_phase {
     WORKER_SERVING,
@@ -45,6 +46,7 @@ struct worker {
     struct loop_hook turn;
     struct loop_timer phase_timer; /* the deadline of the phase */
     struct loop_timer stop_timer;  /* STORE_STOP_MS */
+    struct loop_timer tick_timer;  /* when a module wants ticks */
     struct loop_timer poll_timer;  /* while the environment is being opened */
     enum worker_phase phase;
     int status;          /* exit status */
@@ -212,6 +214,7 @@ static void worker_turn(struct loop_hook *hook)
     struct worker *worker = CONTAINER_OF(hook, struct worker, turn);
     bool empty = list_empty(&worker->sessions.all);
 
+    hook_set_tick(worker->hooks, loop_now_ms(worker->loop));
     if (worker->phase == WORKER_DRAINING && empty && worker_is_idle(worker))
         worker_end(worker);
     else if (worker->phase == WORKER_STOPPING && worker_is_idle(worker))
@@ -224,6 +227,14 @@ static void worker_turn(struct loop_hook *hook)
         worker_leave(worker, 0);
     if (worker->phase == WORKER_DONE)
         loop_stop(worker->loop);
+}
+
+/* The turn that this brings about is the tick. */
+static void worker_tick(struct loop_timer *timer)
+{
+    struct worker *worker = CONTAINER_OF(timer, struct worker, tick_timer);
+
+    loop_timer_set(worker->loop, timer, TICK_MS);
 }
 
 static void worker_deadline(struct loop_timer *timer)
@@ -374,6 +385,9 @@ static int worker_start(struct worker *worker, struct err *err)
     worker->phase_timer.expired = worker_deadline;
     worker->stop_timer.expired = worker_store_stuck;
     worker->poll_timer.expired = worker_poll_store;
+    worker->tick_timer.expired = worker_tick;
+    if (hook_set_ticks(worker->hooks))
+        loop_timer_set(worker->loop, &worker->tick_timer, TICK_MS);
     worker->channel = (struct loop_watch){.fd = options->channel, .ready = worker_hear};
     worker->finished =
         (struct loop_watch){.fd = pipeline_fd(worker->pipeline), .ready = worker_finished};

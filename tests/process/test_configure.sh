@@ -39,9 +39,34 @@ refused '--prefix=relative: give an absolute path' --prefix=relative
 refused 'may not contain blanks' "--prefix=/a b"
 refused 'is not a name of a user' --user=-x
 refused "there is no module 'lua'" --without-lua_module
-refused 'cannot build dynamic modules' --with-header_key_module=dynamic
-refused "nothing but 'dynamic'" --with-header_key_module=static
-refused 'cannot build modules from other directories' --add-module=/tmp/module
+refused 'nothing but --with-header_key_module=dynamic has a value' --with-header_key_module=static
+refused 'nothing but' --without-header_key_module=dynamic
+refused 'there is no such folder' --add-module=/no/such/folder
+refused 'may not contain blanks' '--add-dynamic-module=/a b'
+mkdir "$work/third" "$work/third/Bad" "$work/third/fine" "$work/third/header_key"
+refused 'is no name of a module' --add-module="$work/third/Bad"
+refused 'no .c file there says HOOK_MODULE(fine, ...)' --add-module="$work/third/fine"
+echo 'HOOK_MODULE(fine, 1, .conf_size = 0);' >"$work/third/fine/fine.c"
+echo 'HOOK_MODULE(header_key, 1, .conf_size = 0);' >"$work/third/header_key/some.c"
+refused "there is a module 'header_key' already, in modules/header_key" \
+    --add-module="$work/third/header_key"
+refused 'there is a module' --add-module="$work/third/fine" --add-dynamic-module="$work/third/fine"
+cat >"$work/third/fine/module.conf" <<'END'
+# what is wrong with each line
+needs nothing_known
+libraries -lgood $(bad)
+libraries lm
+default perhaps
+package a;b
+colour red
+END
+for expected in "knows no library 'nothing_known'" "'\$(bad)' has quoting characters" \
+    "'lm' does not begin with -l" "default is yes or no, not 'perhaps'" \
+    "'a;b' are no names of packages" "unknown word 'colour'"; do
+    refused "$expected" --add-module="$work/third/fine"
+done
+echo 'package no-such-package' >"$work/third/fine/module.conf"
+refused "module fine needs the package 'no-such-package'" --add-module="$work/third/fine"
 refused '--with-sanitizers=ADDRESS: give a list' --with-sanitizers=ADDRESS
 refused "the compiler 'no-such-compiler' cannot build a program" CC=no-such-compiler
 refused '2 problems' --frobnicate --prefix=relative
@@ -70,8 +95,7 @@ libyaml not found (Debian: libyaml-dev, Fedora: libyaml-devel)
 protobuf-c 1.3 not found (Debian: libprotobuf-c-dev, Fedora: protobuf-c-devel)
 the program protoc-c not found (Debian: protobuf-c-compiler, Fedora: protobuf-c-compiler)
 OpenSSL 3 not found (Debian: libssl-dev, Fedora: openssl-devel)
-Lua 5.4 not found (Debian: liblua5.4-dev, Fedora: lua-devel)
-6 problems, nothing was written
+5 problems, nothing was written
 END
 same "$work/expected" <"$work/problems"
 files | same "$work/before"
@@ -108,7 +132,8 @@ sed -n 's/^CFLAGS = //p' Makefile | is '-O1 -DQUOTED="a b"'
 sed -n 's/^LDFLAGS = //p' Makefile | is -Wl,-O1
 sed -n 's/^CPPFLAGS = //p' Makefile | is -DENVIRONMENT
 sed -n 's/^SANITIZERS = //p' Makefile | is undefined
-sed -n 's/^MODULES = //p' Makefile | is ''
+sed -n 's/^MODULES = //p' objs/modules.mk | is ''
+sed -n 's/^MODULES_LEFT_OUT = //p' objs/modules.mk | grep -qw header_key || fail 'header_key is not left out'
 grep -c 'FILAD_DEBUG 1' objs/config.h | is 1
 grep -c 'FILAD_USER "some_user"' objs/config.h | is 1
 grep HAVE_ objs/config.h >"$work/said" && fail "$(cat "$work/said")"

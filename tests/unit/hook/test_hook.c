@@ -16,13 +16,16 @@ static const struct schema_key keys[] = {
 };
 
 static const struct hook_services no_services;
+static const struct hook_signature signature = HOOK_SIGNATURE;
+static struct hook_signature old_signature; /* one with the version before */
 static char journal[64];
 
 static int alpha_init(const void *conf, const struct conf *all,
                       const struct hook_services *services, void **state, struct err *err)
 {
     (void)all;
-    assert_ptr_equal(services, &no_services);
+    assert_non_null(services->modules);
+    assert_null(services->statistics);
     (void)err;
     strcat(journal, "+a");
     *state = ((const struct settings *)conf)->word;
@@ -113,7 +116,7 @@ static int failing_init(const void *conf, const struct conf *all,
 }
 
 static const struct hook_module alpha = {
-    .version = HOOK_VERSION,
+    .signature = &signature,
     .name = "alpha",
     .section = "alpha",
     .keys = keys,
@@ -123,7 +126,7 @@ static const struct hook_module alpha = {
     .exit = alpha_exit,
 };
 static const struct hook_module beta = {
-    .version = HOOK_VERSION,
+    .signature = &signature,
     .name = "beta",
     .on_enqueue = beta_on_enqueue,
     .on_failure = beta_on_failure,
@@ -141,10 +144,10 @@ static void rejecting_on_enqueue(void *state, const struct hook_message *message
 }
 
 static const struct hook_module rejecting = {
-    .version = HOOK_VERSION, .name = "rejecting", .on_enqueue = rejecting_on_enqueue};
+    .signature = &signature, .name = "rejecting", .on_enqueue = rejecting_on_enqueue};
 static const struct hook_module failing = {
-    .version = HOOK_VERSION, .name = "failing", .init = failing_init};
-static const struct hook_module old = {.version = HOOK_VERSION + 1, .name = "old"};
+    .signature = &signature, .name = "failing", .init = failing_init};
+static const struct hook_module old = {.signature = &old_signature, .name = "old"};
 
 static char word[] = "acme";
 static struct settings settings = {.word = word};
@@ -303,6 +306,8 @@ static void test_failures(void **state)
     assert_null(hook_set_create(broken, &conf, &no_services, &err));
     assert_string_equal(err.text, "module failing: no");
     assert_string_equal(journal, "+a-a");
+    old_signature = signature;
+    old_signature.version--;
     assert_null(hook_set_create(outdated, &conf, &no_services, &err));
     assert_non_null(strstr(err.text, "old"));
     hook_set_destroy(NULL);
