@@ -52,7 +52,8 @@ struct broker_options {
     unsigned handles;               /* databases kept open at most */
     uint64_t visibility_timeout_ms; /* of queues that name none */
     uint32_t max_unacked;
-    enum env_commit commit; /* of writes that will be confirmed */
+    _Atomic uint64_t *deciding_bytes; /* broker/decide: what the loop has of it; or NULL */
+    enum env_commit commit;           /* of writes that will be confirmed */
     /* Takes what the broker has for the loop: deliveries and ended subscriptions. */
     void (*emit)(void *context, struct operation *operation);
     void *context;

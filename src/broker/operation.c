@@ -23,9 +23,11 @@ bool operation_changes_store(const struct operation *operation)
 void operation_reset(struct operation *operation)
 {
     operation->status = FIBP_OK;
-    operation->wrote = false;
+    operation->wrote = operation->undecided = false;
     operation->reason = NULL;
-    if (operation->kind == OPERATION_LIST_QUEUES) {
+    if (operation->kind == OPERATION_NACK) {
+        ((struct operation_settle *)operation)->deciding = NULL;
+    } else if (operation->kind == OPERATION_LIST_QUEUES) {
         struct operation_list_queues *list = (struct operation_list_queues *)operation;
         list->rows = NULL;
         list->count = 0;
@@ -44,11 +46,43 @@ void operation_reset(struct operation *operation)
     }
 }
 
+/* The account is written anew when a process has shed its threads: it may know less than this. */
+static void discharge(_Atomic uint64_t *account, uint64_t bytes)
+{
+    uint64_t all = atomic_load(account);
+    while (!atomic_compare_exchange_weak(account, &all, all > bytes ? all - bytes : 0))
+        ;
+}
+
+void operation_forget_decisions(struct operation_settle *settle)
+{
+    struct operation_deciding *deciding = settle->deciding;
+    if (deciding->account)
+        discharge(deciding->account, deciding->bytes);
+    buf_free(&deciding->headers);
+    buf_init(&deciding->headers, 0);
+    deciding->bytes = 0;
+    deciding->count = deciding->next = 0;
+}
+
+static void free_deciding(struct operation_settle *settle)
+{
+    if (!settle->deciding)
+        return;
+    operation_forget_decisions(settle);
+    free(settle->deciding->decisions);
+    free(settle->deciding);
+    settle->deciding = NULL;
+}
+
 void operation_free(struct operation *operation)
 {
     if (!operation)
         return;
     switch (operation->kind) {
+    case OPERATION_NACK:
+        free_deciding((struct operation_settle *)operation);
+        break;
     case OPERATION_LIST_QUEUES:
         free(((struct operation_list_queues *)operation)->rows);
         break;

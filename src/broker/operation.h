@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "core/buf.h"
+#include "core/buf.h"
 #include "core/list.h"
 #include "core/mailbox.h"
 #include "core/str.h"
@@ -47,6 +48,7 @@ struct operation {
     struct mailbox_link link; /* first */
     uint8_t kind;             /* enum operation_kind */
     uint8_t status;           /* outcome as a whole, FIBP_OK unless the whole operation failed */
+    bool undecided;           /* out, NACK: no answer yet; a script is to be asked (`deciding`) */
     bool wrote;               /* set by the pipeline: the answer waits for a flush of the log */
     uint32_t request_id;      /* the owner's, not looked at */
     void *owner;              /* the owner's, not looked at */
@@ -98,9 +100,23 @@ struct operation_decision {
     struct str headers; /* of the message: validated map, in memory behind the decisions */
 };
 
+/* A NACK on its trips (broker/decide): the part of its items that is in hand. */
+struct operation_deciding {
+    struct operation_decision *decisions; /* owned */
+    uint32_t count, capacity;
+    uint32_t from, to; /* items */
+    uint32_t next;     /* loop: decisions made */
+    bool wrote;        /* parts before it were executed */
+    uint64_t generation;
+    struct buf headers;        /* of all decisions */
+    uint64_t bytes;            /* of them, as far as they are accounted for */
+    _Atomic uint64_t *account; /* of all operations of the worker; NULL: none */
+};
+
 /* ACK and NACK */
 struct operation_settle {
     struct operation operation;
+    struct operation_deciding *deciding; /* NULL to begin with; freed by operation_free */
     uint32_t count;
     struct operation_settle_item items[];
 };
@@ -293,6 +309,9 @@ bool operation_changes_store(const struct operation *operation);
 /* Forgets an outcome, which may be in the making by a thread that is gone, so that the operation
  * can be run again. What the outcome pointed to is not freed. */
 void operation_reset(struct operation *operation);
+
+/* Frees what stands in settle->deciding of the slice in hand. */
+void operation_forget_decisions(struct operation_settle *settle);
 
 /* Frees the operation (malloc) and what its outcome points to. */
 void operation_free(struct operation *operation);

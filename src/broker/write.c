@@ -4,6 +4,7 @@
 
 #include "broker/apart.h"
 #include "broker/dead_letter.h"
+#include "broker/decide.h"
 #include "fibp/status.h"
 #include "os/log.h"
 #include "os/time.h"
@@ -450,14 +451,63 @@ static int add_settle(struct grouping *grouping, struct operation_settle *settle
     return 0;
 }
 
+/* The slice of a nack that was decided. What has a status already is not looked at. */
+static int add_decided(struct grouping *grouping, struct operation_settle *settle)
+{
+    const struct operation_deciding *deciding = settle->deciding;
+    uint32_t count = deciding->to - deciding->from, next = 0;
+    struct write_entry *entries = pool_zalloc(grouping->broker->scratch, count * sizeof(*entries));
+    for (uint32_t i = 0; entries && i < count; i++) {
+        struct operation_settle_item *item = &settle->items[deciding->from + i];
+        if (item->status == FIBP_MESSAGE_NOT_FOUND)
+            continue;
+        entries[i].kind = WRITE_RETRY;
+        entries[i].operation = &settle->operation;
+        entries[i].item.settle = item;
+        entries[i].decision = decide_of(settle, deciding->from + i, &next);
+        if (add_entry(grouping, &entries[i], item->queue, FIBP_MESSAGE_NOT_FOUND) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int add_nack(struct grouping *grouping, struct operation_settle *settle)
+{
+    bool needed = settle->deciding != NULL;
+    settle->operation.undecided = false;
+    if (needed)
+        decide_check(grouping->broker, settle);
+    else if (decide_is_needed(grouping->broker, settle, &needed) != 0 ||
+             (needed && decide_begin(grouping->broker, settle) != 0))
+        return -1;
+    if (!needed)
+        return add_settle(grouping, settle, WRITE_RETRY);
+    settle->deciding->wrote = settle->deciding->wrote || settle->deciding->to > 0;
+    settle->operation.wrote = settle->deciding->wrote;
+    return add_decided(grouping, settle);
+}
+
 static int add_operation(struct grouping *grouping, struct operation *operation)
 {
     operation->status = FIBP_OK;
     operation->wrote = true;
     if (operation->kind == OPERATION_ENQUEUE)
         return add_enqueue(grouping, (struct operation_enqueue *)operation);
-    return add_settle(grouping, (struct operation_settle *)operation,
-                      operation->kind == OPERATION_ACK ? WRITE_ACK : WRITE_RETRY);
+    if (operation->kind == OPERATION_NACK)
+        return add_nack(grouping, (struct operation_settle *)operation);
+    return add_settle(grouping, (struct operation_settle *)operation, WRITE_ACK);
+}
+
+/* Those that are not done go up with what is to be decided next. */
+static int go_on_deciding(struct broker *broker, struct operation *first,
+                          const struct operation *end)
+{
+    for (; first != end; first = first->next) {
+        struct operation_settle *settle = (struct operation_settle *)first;
+        if (first->kind == OPERATION_NACK && settle->deciding && decide_next(broker, settle) != 0)
+            return -1;
+    }
+    return 0;
 }
 
 int write_execute(struct broker *broker, struct operation *first, struct operation *end)
@@ -473,5 +523,5 @@ int write_execute(struct broker *broker, struct operation *first, struct operati
         if (status == 0)
             status = group_execute(broker, group);
     }
-    return status;
+    return status == 0 ? go_on_deciding(broker, first, end) : status;
 }

@@ -83,6 +83,7 @@ static bool decode_settle(struct framed_request *request, uint32_t count,
     if (!settle)
         return true;
     settle->count = 0;
+    settle->deciding = NULL;
     while (settle->count < count && next(&request->reader, &settle->items[settle->count]))
         settle->count++;
     if (count > 0) {

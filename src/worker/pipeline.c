@@ -314,6 +314,7 @@ static void forget_threads(struct pipeline *pipeline, struct operation *unbegun)
     append(append(end, again), unbegun);
     for (struct operation *operation = pipeline->unexecuted; operation; operation = operation->next)
         list_append(&pipeline->outstanding, &operation->outstanding);
+    atomic_store(&pipeline->deciding_bytes, 0);
     pipeline->env = NULL;
     pipeline->broker = NULL;
     pipeline->joinable = false;

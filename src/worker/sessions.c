@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "os/time.h"
+#include "worker/decider.h"
 #include "worker/delivery.h"
 #include "worker/hooking.h"
 #include "worker/request.h"
@@ -225,6 +226,14 @@ static void sessions_learn(struct sessions *sessions, struct operation_settings 
     operation_free(&settings->operation);
 }
 
+/* True, and its way goes on, for a nack that waits for a script. */
+static bool sessions_decide(struct sessions *sessions, struct operation *operation)
+{
+    return operation->kind == OPERATION_NACK && operation->undecided &&
+           operation->status == FIBP_OK &&
+           decider_take(sessions, (struct operation_settle *)operation);
+}
+
 static void sessions_dispatch(struct sessions *sessions, struct operation *operation)
 {
     switch ((enum operation_kind)operation->kind) {
@@ -247,7 +256,8 @@ static void sessions_dispatch(struct sessions *sessions, struct operation *opera
             operation_free(operation);
         break;
     default:
-        request_back(operation);
+        if (!sessions_decide(sessions, operation))
+            request_back(operation);
         break;
     }
 }
@@ -262,13 +272,19 @@ void sessions_take(struct sessions *sessions)
     }
 }
 
-void sessions_give_up_settings(struct sessions *sessions)
+/* What waits to run hooks is submitted without. */
+static void sessions_give_up_hooks(struct sessions *sessions)
 {
     sessions->settings = NULL;
     while (!list_empty(&sessions->hookings)) {
         sessions->hooking_ns = 0;
         hooking_turn(sessions);
     }
+}
+
+void sessions_give_up_settings(struct sessions *sessions)
+{
+    sessions_give_up_hooks(sessions);
     sessions_submit_chain(sessions);
 }
 
@@ -332,10 +348,12 @@ void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline
  * In this order: an unsubscription must not overtake the deliveries before it. */
 static void sessions_drop_operations(struct sessions *sessions)
 {
+    sessions->ending = true;
     do {
         struct operation *operation, *next;
 
         sessions_take(sessions);
+        sessions_give_up_hooks(sessions);
         operation = sessions->first;
         sessions->first = sessions->last = NULL;
         for (; operation; operation = next) {

@@ -73,6 +73,7 @@ struct sessions {
     struct session *favoured;      /* the one that does at present; or NULL */
     struct delivery_window window; /* of all connections */
     bool full;
+    bool ending;   /* nothing is decided any more */
     bool draining; /* new sessions end at once */
 };
 

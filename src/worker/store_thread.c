@@ -76,6 +76,7 @@ static int open_store(struct pipeline *pipeline)
         .handles = HANDLES,
         .visibility_timeout_ms = conf->scheduler.visibility_timeout_ms,
         .max_unacked = conf->scheduler.max_unacked,
+        .deciding_bytes = &pipeline->deciding_bytes,
         .commit = conf->store.durability == CONF_DURABILITY_INTERVAL ? ENV_COMMIT_KERNEL
                                                                      : ENV_COMMIT_MEMORY,
         .emit = emit,

@@ -29,6 +29,8 @@ struct pipeline {
     _Atomic bool empty;      /* by the store thread: it will look at no operation any more */
     _Atomic bool ended;      /* by the store thread, last of all */
 
+    _Atomic uint64_t deciding_bytes; /* broker/decide: what operations that are up hold */
+
     /* loop */
     bool joinable; /* thread runs, or has ended and is not joined */
     bool stop_asked;
