@@ -78,30 +78,10 @@ static int retry(struct broker *broker, struct local_queue *local, struct dead_l
     return 0;
 }
 
-/* What could not be done leaves its lease as it was before somebody was asked. */
-static int give_up(struct broker *broker, struct local_queue *local,
-                   const struct dead_letter *letters, uint32_t count)
-{
-    struct queue *queue = local->queue;
-    if (broker_lock(broker, &queue->lock) != 0)
-        return -1;
-    for (uint32_t i = 0; i < count && !atomic_load(&queue->dead); i++) {
-        if (letters[i].status == FIBP_OK || !letters[i].decision)
-            continue;
-        struct lease *lease = queue_lease_find(queue, &letters[i].id);
-        if (lease && queue_lease_token(lease) == letters[i].token &&
-            queue_lease_decided_by(queue, lease, broker->options.slot))
-            queue_lease_undecide(lease);
-    }
-    lock_release(&queue->lock);
-    return 0;
-}
-
 int dead_letter_run(struct broker *broker, struct local_queue *local, struct dead_letter *letters,
                     uint32_t count)
 {
     struct local_queue *to = NULL;
-    bool all = true;
     if (find_queue(broker, local, &to) != 0)
         return -1;
     for (uint32_t at = 0; at < count; at += MOVE_MAX) {
@@ -112,11 +92,9 @@ int dead_letter_run(struct broker *broker, struct local_queue *local, struct dea
             retry(broker, local, letters + at, some) != 0)
             return -1;
     }
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count; i++)
         set_status(&letters[i], letters[i].status);
-        all = all && letters[i].status == FIBP_OK;
-    }
-    return all ? 0 : give_up(broker, local, letters, count);
+    return 0;
 }
 
 struct str dead_letter_reason(const struct operation_settle_item *item, bool decided)

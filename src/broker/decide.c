@@ -217,6 +217,37 @@ static int take_item(struct slice *slice, uint32_t index)
     return broker_is_fatal(result) ? broker_fail(slice->broker, result, "read a message") : 0;
 }
 
+/* Lets go of a lease about which what was decided could not be done. */
+static int release(struct broker *broker, const struct operation_settle_item *item, uint64_t token)
+{
+    struct local_queue *local = NULL;
+    if (broker_find_queue(broker, item->queue, &local) != 0)
+        return -1;
+    if (!local)
+        return 0;
+    struct queue *queue = local->queue;
+    if (broker_lock(broker, &queue->lock) != 0)
+        return -1;
+    struct lease *lease = atomic_load(&queue->dead) ? NULL : queue_lease_find(queue, &item->id);
+    if (lease && queue_lease_token(lease) == token &&
+        queue_lease_decided_by(queue, lease, broker->options.slot))
+        queue_lease_undecide(lease);
+    lock_release(&queue->lock);
+    return 0;
+}
+
+static int release_failed(struct broker *broker, const struct operation_settle *settle)
+{
+    const struct operation_deciding *deciding = settle->deciding;
+    int status = 0;
+    for (uint32_t i = 0; i < deciding->count && status == 0; i++) {
+        const struct operation_settle_item *item = &settle->items[deciding->decisions[i].item];
+        if (item->status != FIBP_OK)
+            status = release(broker, item, deciding->decisions[i].token);
+    }
+    return status;
+}
+
 /* The headers have their place now. */
 static void place_headers(struct operation_deciding *deciding)
 {
@@ -238,7 +269,7 @@ int decide_next(struct broker *broker, struct operation_settle *settle)
 {
     struct operation_deciding *deciding = settle->deciding;
     struct slice slice = {.broker = broker, .settle = settle, .deciding = deciding};
-    int status = 0;
+    int status = release_failed(broker, settle);
     operation_forget_decisions(settle);
     deciding->from = deciding->to;
     while (status == 0 && deciding->to < settle->count && has_room(deciding))
