@@ -18,7 +18,7 @@
 static int setup(void **state)
 {
     struct err err = {0};
-    struct zone *zone = zone_map(1u << 20, &err);
+    struct zone *zone = zone_map(4u << 20, &err);
     *state = zone;
     return zone ? 0 : -1;
 }
@@ -155,7 +155,7 @@ static void the_arena_lies_behind_the_header(void **state)
     uint64_t size = 0;
     uint8_t *arena = zone_arena(zone, &size);
     assert_true(arena >= (uint8_t *)(zone + 1));
-    assert_true(arena + size == (uint8_t *)zone + (1u << 20));
+    assert_true(arena + size == (uint8_t *)zone + (4u << 20));
 }
 
 int main(void)
