@@ -81,7 +81,7 @@ static void the_last_nack_moves_it_and_keeps_the_reason(void **state)
     assert_true(uuid_equal(&got[0].id, &id));
     assert_int_equal(got[0].attempt, 3);
     assert_int_equal(got[0].key, 'k');
-    const struct queue_counters *counters = &fixture_queue(fixture, "q")->counters;
+    const struct queue_counters *counters = fixture_queue(fixture, "q")->counters;
     assert_int_equal(counters->nacked, 3);
     assert_int_equal(counters->dead_lettered, 1);
     assert_int_equal(nack(fixture, "q", &id, ""), FIBP_MESSAGE_NOT_FOUND);
