@@ -9,7 +9,8 @@
 
 uint64_t time_monotonic_ns(void);
 uint64_t time_monotonic_ms(void);
-uint64_t time_wall_ns(void); /* since 1970 */
+uint64_t time_thread_cpu_ns(void); /* processor time of the calling thread */
+uint64_t time_wall_ns(void);       /* since 1970 */
 uint64_t time_wall_ms(void);
 
 /* Two words from the kernel's random source; ends the process when there is none. */
