@@ -38,7 +38,7 @@ refused 'prefix: unknown option' prefix
 refused '--prefix=relative: give an absolute path' --prefix=relative
 refused 'may not contain blanks' "--prefix=/a b"
 refused 'is not a name of a user' --user=-x
-refused "there is no module 'lua'" --without-lua_module
+refused "there is no module 'perl'" --without-perl_module
 refused 'nothing but --with-header_key_module=dynamic has a value' --with-header_key_module=static
 refused 'nothing but' --without-header_key_module=dynamic
 refused 'there is no such folder' --add-module=/no/such/folder
@@ -95,10 +95,19 @@ libyaml not found (Debian: libyaml-dev, Fedora: libyaml-devel)
 protobuf-c 1.3 not found (Debian: libprotobuf-c-dev, Fedora: protobuf-c-devel)
 the program protoc-c not found (Debian: protobuf-c-compiler, Fedora: protobuf-c-compiler)
 OpenSSL 3 not found (Debian: libssl-dev, Fedora: openssl-devel)
-5 problems, nothing was written
+Lua 5.4 not found (Debian: liblua5.4-dev, Fedora: lua-devel)
+6 problems, nothing was written
 END
 same "$work/expected" <"$work/problems"
 files | same "$work/before"
+
+step 'what only a module needs is not looked for without it'
+sed -i 's/(db|.*)\[[.]\]h>/lua[.]h>/' "$work/cc"
+sh ./configure CC="$work/cc" >"$work/said" 2>&1 && fail 'Lua is not missed'
+sh ./configure CC="$work/cc" --without-lua_module >"$work/said" 2>&1 ||
+    fail "configure: $(cat "$work/said")"
+grep -c 'checking for Lua' "$work/said" | is 0
+make distclean >/dev/null 2>&1
 
 step 'without pkg-config the usual places are tried'
 sh ./configure PKG_CONFIG=no-such-program >"$work/said" 2>&1 ||
@@ -123,8 +132,8 @@ group=some-group
 END
 # shellcheck disable=SC2046
 CPPFLAGS=-DENVIRONMENT sh ./configure $(sed 's/^/--/' "$work/variables") --with-debug \
-    --without-header_key_module --with-sanitizers=undefined CC="$CC" CFLAGS='-O1 -DQUOTED="a b"' \
-    LDFLAGS=-Wl,-O1 >"$work/said" 2>&1 || fail "configure: $(cat "$work/said")"
+    --without-header_key_module --without-lua_module --with-sanitizers=undefined CC="$CC" \
+    CFLAGS='-O1 -DQUOTED="a b"' LDFLAGS=-Wl,-O1 >"$work/said" 2>&1 || fail "configure: $(cat "$work/said")"
 while IFS='=' read -r name value; do
     sed -n "s/^$name = //p" Makefile | is "$value"
 done <"$work/variables"
