@@ -34,7 +34,8 @@ static struct hook_breaker *shared_breaker(void *context, uint64_t queue_id)
 
 static void start(void)
 {
-    static const struct hook_services services = {NULL, config_get, shared_breaker};
+    static const struct hook_services services = {.config_get = config_get,
+                                                  .breaker = shared_breaker};
     const char *text = "lua: {timeout: 1ms, memory_limit: 256k, "
                        "circuit_breaker: {threshold: 1000000}}";
     struct conf_section section;

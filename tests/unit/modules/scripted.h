@@ -67,7 +67,8 @@ static inline void scripted_start(struct scripted *scripted, const char *yaml)
 
     memset(scripted, 0, sizeof(*scripted));
     scripted->modules[0] = &lua_module;
-    scripted->services = (struct hook_services){scripted, scripted_config_get, scripted_breaker};
+    scripted->services = (struct hook_services){
+        .context = scripted, .config_get = scripted_config_get, .breaker = scripted_breaker};
     scripted->queue = (struct hook_queue){.id = 1, .version = 1, .name = STR("orders")};
     conf_errors_init(&errors);
     assert_int_equal(hook_sections(scripted->modules, &section, 1), 1);
