@@ -262,6 +262,7 @@ static broker_executor *const executors[OPERATION_KINDS] = {
     [OPERATION_DELETE_QUEUE] = broker_delete_queue,
     [OPERATION_LIST_QUEUES] = broker_list_queues,
     [OPERATION_GET_STATS] = broker_get_stats,
+    [OPERATION_QUEUE_DETAILS] = broker_queue_details,
     [OPERATION_SET_CONFIG] = broker_set_config,
     [OPERATION_GET_CONFIG] = broker_get_config,
     [OPERATION_LIST_CONFIG] = broker_list_config,

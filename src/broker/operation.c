@@ -37,6 +37,12 @@ void operation_reset(struct operation *operation)
         stats->throttles = NULL;
         stats->throttle_count = 0;
         stats->key_count = 0;
+    } else if (operation->kind == OPERATION_QUEUE_DETAILS) {
+        struct operation_queue_details *details = (struct operation_queue_details *)operation;
+        details->rows = NULL;
+        details->count = 0;
+        details->limits = NULL;
+        details->limit_count = 0;
     } else if (operation->kind == OPERATION_GET_CONFIG) {
         buf_init(&((struct operation_get_config *)operation)->value, 0);
     } else if (operation->kind == OPERATION_LIST_CONFIG) {
@@ -89,6 +95,10 @@ void operation_free(struct operation *operation)
     case OPERATION_GET_STATS:
         free(((struct operation_get_stats *)operation)->keys);
         free(((struct operation_get_stats *)operation)->throttles);
+        break;
+    case OPERATION_QUEUE_DETAILS:
+        free(((struct operation_queue_details *)operation)->rows);
+        free(((struct operation_queue_details *)operation)->limits);
         break;
     case OPERATION_GET_CONFIG:
         buf_free(&((struct operation_get_config *)operation)->value);

@@ -19,6 +19,7 @@
 #include "core/mailbox.h"
 #include "core/str.h"
 #include "core/uuid.h"
+#include "fibp/framed_details.h"
 
 enum operation_kind {
     /* from the loop, answered by the same operation coming back */
@@ -31,6 +32,7 @@ enum operation_kind {
     OPERATION_DELETE_QUEUE,
     OPERATION_LIST_QUEUES,
     OPERATION_GET_STATS,
+    OPERATION_QUEUE_DETAILS,
     OPERATION_SET_CONFIG,
     OPERATION_GET_CONFIG,
     OPERATION_LIST_CONFIG,
@@ -140,6 +142,8 @@ struct operation_queue_row {
     uint8_t counted;    /* as in fibp/framed.h: what depth is worth */
 };
 
+struct hold_row; /* sched/hold.h */
+
 struct operation_list_queues {
     struct operation operation;
     struct operation_queue_row *rows; /* out, byte order of names; malloc with names behind, freed
@@ -167,6 +171,27 @@ struct operation_get_stats {
     struct hold_row *throttles; /* out: token buckets of the queue's lanes (sched/hold.h), as rows
                                  * above */
     uint32_t throttle_count;
+};
+
+struct operation_details_row {
+    struct str name;
+    uint64_t numbers[DETAILS];
+    struct histogram waits; /* all zeros unless `histograms` */
+};
+
+struct operation_queue_details {
+    struct operation operation;
+    struct str queue; /* one queue; empty: a page of all, FRAMED_DETAILS_PAGE at most */
+    struct str after; /* ... that begins behind this name, in byte order */
+    uint32_t limit;   /* rows wanted at most; 0: any */
+    bool histograms;
+    bool more;                          /* out: there are queues behind the last row */
+    uint64_t broker[BROKER_DETAILS];    /* out */
+    struct histogram commits;           /* out */
+    struct operation_details_row *rows; /* out, as rows above */
+    uint32_t count;
+    struct hold_row *limits; /* out, as rows above, with `queue` only: concurrency limits */
+    uint32_t limit_count;
 };
 
 /* Runtime configuration. SET_CONFIG with an empty value removes the key. */

@@ -1,14 +1,12 @@
-/* queues - create, delete, list; spec/broker.md section 2 */
+/* queues - create and delete; spec/broker.md section 2 */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "broker/broker.h"
-#include "fibp/framed.h"
 #include "fibp/status.h"
 #include "hook/breaker.h"
 #include "os/log.h"
 #include "os/time.h"
-#include "sched/hold.h"
 
 #define DLQ_SUFFIX STR(".dlq")
 #define CONFLICTS_MAX 100
@@ -206,147 +204,4 @@ int broker_delete_queue(struct broker *broker, struct operation *operation)
     if (status != 0)
         return -1;
     return finish(broker, result, operation, "delete", delete->name);
-}
-
-/* --- list and statistics --- */
-
-/* Under the queue's lock. */
-static void totals_locked(const struct queue *queue, struct operation_queue_row *row)
-{
-    row->depth = queue->ready + queue->leased + queue->delayed;
-    row->in_flight = queue->leased;
-    row->consumers = queue_consumer_count(queue);
-    row->counted = queue->scan.done ? FRAMED_COUNTED_ALL : queue->scan.percent;
-    if (queue->quarantined)
-        row->counted = FRAMED_COUNTED_QUARANTINE;
-}
-
-static int fill_totals(struct broker *broker, struct queue *queue, struct operation_queue_row *row)
-{
-    if (broker_lock(broker, &queue->lock) != 0)
-        return -1;
-    totals_locked(queue, row);
-    lock_release(&queue->lock);
-    return 0;
-}
-
-static int compare_rows(const void *a, const void *b)
-{
-    return str_compare(((const struct operation_queue_row *)a)->name,
-                       ((const struct operation_queue_row *)b)->name);
-}
-
-/* Under the catalog lock, so that no queue goes. */
-static int list_locked(struct broker *broker, struct operation_list_queues *list)
-{
-    struct scheduler *scheduler = broker->scheduler;
-    size_t names = 0;
-    free(list->rows); /* of a first try that a recovery cut short */
-    list->rows = NULL;
-    list->count = 0;
-    for (uint32_t i = 0; i < ZONE_QUEUES; i++) {
-        struct queue *queue = atomic_load_explicit(&scheduler->queues[i], memory_order_relaxed);
-        if (queue && !atomic_load(&queue->dead))
-            names += queue->name.size;
-    }
-    list->rows = malloc(scheduler->queue_count * sizeof(*list->rows) + names + 1);
-    if (!list->rows) {
-        list->operation.status = FIBP_CHANNEL_FULL;
-        return 0;
-    }
-    uint8_t *name = (uint8_t *)(list->rows + scheduler->queue_count);
-    for (uint32_t i = 0; i < ZONE_QUEUES && list->count < scheduler->queue_count; i++) {
-        struct queue *queue = atomic_load_explicit(&scheduler->queues[i], memory_order_relaxed);
-        if (!queue || atomic_load(&queue->dead))
-            continue;
-        struct operation_queue_row *row = &list->rows[list->count++];
-        memcpy(name, queue->name.data, queue->name.size);
-        row->name = str_of(name, queue->name.size);
-        name += queue->name.size;
-        if (fill_totals(broker, queue, row) != 0)
-            return -1;
-    }
-    qsort(list->rows, list->count, sizeof(*list->rows), compare_rows);
-    return 0;
-}
-
-int broker_list_queues(struct broker *broker, struct operation *operation)
-{
-    operation->status = FIBP_OK;
-    if (broker_lock(broker, &broker->scheduler->catalog_lock) != 0)
-        return -1;
-    int status = list_locked(broker, (struct operation_list_queues *)operation);
-    lock_release(&broker->scheduler->catalog_lock);
-    return status;
-}
-
-#define KEY_ROWS_MAX 65535
-
-static void copy_key(struct operation_get_stats *stats, const struct fairness_key *key,
-                     uint8_t **names)
-{
-    memcpy(*names, key->name, key->name_size);
-    stats->keys[stats->key_count++] =
-        (struct operation_key_row){.key = str_of(*names, key->name_size),
-                                   .pending = key->ready,
-                                   .deficit = key->drr.deficit,
-                                   .weight = key->drr.weight};
-    *names += key->name_size;
-}
-
-static const struct fairness_key *key_of_ring(const struct list *entry)
-{
-    return CONTAINER_OF(CONTAINER_OF(entry, struct drr_key, ring), struct fairness_key, drr);
-}
-
-/* The keys of the round robin in its order, then those of which all is held. */
-static void copy_keys(const struct queue *queue, struct operation_get_stats *stats,
-                      struct fairness_key *const *held, uint32_t held_count)
-{
-    size_t names = 0;
-    uint32_t count = 0;
-    stats->key_count = 0;
-    const struct list *ring = &queue->drr.active, *entry = ring->next;
-    for (; entry != ring && count < KEY_ROWS_MAX; entry = entry->next, count++)
-        names += key_of_ring(entry)->name_size;
-    for (uint32_t i = 0; i < held_count && count < KEY_ROWS_MAX; i++, count++)
-        names += held[i]->name_size;
-    stats->keys = malloc(count * sizeof(*stats->keys) + names + 1);
-    if (!stats->keys)
-        return;
-    uint8_t *bytes = (uint8_t *)(stats->keys + count);
-    for (entry = ring->next; entry != ring && stats->key_count < count; entry = entry->next)
-        copy_key(stats, key_of_ring(entry), &bytes);
-    for (uint32_t i = 0; stats->key_count < count; i++)
-        copy_key(stats, held[i], &bytes);
-}
-
-static void stats_locked(const struct queue *queue, struct operation_get_stats *stats)
-{
-    uint32_t held_count = 0;
-    struct fairness_key **held = hold_keys(queue, &held_count);
-    totals_locked(queue, &stats->totals);
-    stats->active_keys = queue->drr.count + held_count;
-    stats->quantum = queue->drr.quantum;
-    copy_keys(queue, stats, held, held_count);
-    stats->throttles =
-        hold_rows(queue, THROTTLE_BUCKET, time_monotonic_ns(), &stats->throttle_count);
-    free(held);
-}
-
-int broker_get_stats(struct broker *broker, struct operation *operation)
-{
-    struct operation_get_stats *stats = (struct operation_get_stats *)operation;
-    struct local_queue *local = NULL;
-    operation->status = FIBP_QUEUE_NOT_FOUND;
-    if (broker_find_queue(broker, stats->name, &local) != 0)
-        return -1;
-    if (!local)
-        return 0;
-    if (broker_lock(broker, &local->queue->lock) != 0)
-        return -1;
-    stats_locked(local->queue, stats);
-    lock_release(&local->queue->lock);
-    operation->status = FIBP_OK;
-    return 0;
 }

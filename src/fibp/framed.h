@@ -227,6 +227,12 @@ struct framed_list {
     uint16_t count;
 };
 
+/* For the encoders: begins the (next) list, ends it without ending the frame, makes room for an
+ * entry: false when the list is full and the entry has to be left out. */
+void framed_list_open(struct buf *buf, struct framed_list *list);
+void framed_list_close(struct buf *buf, struct framed_list *list);
+bool framed_list_grow(struct framed_list *list) FRAMED_CHECK;
+
 int framed_list_end(struct buf *buf, struct framed_list *list, uint32_t max_length) FRAMED_CHECK;
 
 struct framed_queue_info {

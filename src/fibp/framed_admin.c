@@ -142,21 +142,21 @@ int framed_create_api_key_result(struct buf *buf, uint32_t request_id, enum fibp
 }
 
 /* Begins the (next) list of a frame: a count that is filled in when the list is complete. */
-static void framed_list_open(struct buf *buf, struct framed_list *list)
+void framed_list_open(struct buf *buf, struct framed_list *list)
 {
     list->count_at = buf->size;
     list->count = 0;
     buf_append_u16(buf, 0);
 }
 
-static void framed_list_close(struct buf *buf, struct framed_list *list)
+void framed_list_close(struct buf *buf, struct framed_list *list)
 {
     if (!buf->failed)
         bytes_put_u16(buf->data + list->count_at, list->count);
 }
 
 /* False when the list is full: the entry is left out. */
-static bool framed_list_grow(struct framed_list *list)
+bool framed_list_grow(struct framed_list *list)
 {
     if (list->count == UINT16_MAX)
         return false;

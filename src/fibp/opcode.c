@@ -23,6 +23,7 @@ static const struct opcode_entry opcode_table[256] = {
     [OPCODE_CANCEL_CONSUME] = {OPCODE_CANCEL_CONSUME, 0, TO_SERVER, false, "CancelConsume"},
     PAIR(ACK, "Ack"),
     PAIR(NACK, "Nack"),
+    PAIR(QUEUE_DETAILS, "QueueDetails"),
     PAIR(GET_ACL, "GetAcl"),
     PAIR(SET_ACL, "SetAcl"),
     PAIR(LIST_API_KEYS, "ListApiKeys"),

@@ -27,6 +27,10 @@ enum opcode {
     OPCODE_NACK = 0x18,
     OPCODE_NACK_RESULT = 0x19,
 
+    /* of this server; what others do with these numbers is not known */
+    OPCODE_QUEUE_DETAILS_RESULT = 0xDA,
+    OPCODE_QUEUE_DETAILS = 0xDB,
+
     OPCODE_GET_ACL_RESULT = 0xE4,
     OPCODE_GET_ACL = 0xE5,
     OPCODE_SET_ACL_RESULT = 0xE6,

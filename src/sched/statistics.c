@@ -3,11 +3,13 @@
 #include <string.h>
 
 #include "os/shm.h"
+#include "os/time.h"
 
 #define UNNAMED UINT64_MAX
 
 struct statistics {
-    uint32_t first; /* words of `taken` below this have no free bit */
+    uint64_t since_ms; /* wall clock */
+    uint32_t first;    /* words of `taken` below this have no free bit */
     uint64_t taken[ZONE_QUEUES / 64];
     struct queue_statistics entries[ZONE_QUEUES];
     struct histogram waits[ZONE_QUEUES];
@@ -18,7 +20,10 @@ struct statistics {
 
 struct statistics *statistics_map(struct err *err)
 {
-    return shm_map(sizeof(struct statistics), err);
+    struct statistics *statistics = shm_map(sizeof(*statistics), err);
+    if (statistics)
+        statistics->since_ms = time_wall_ms();
+    return statistics;
 }
 
 void statistics_unmap(struct statistics *statistics)
@@ -87,6 +92,11 @@ void statistics_give(struct statistics *statistics, struct queue_statistics *ent
     statistics->taken[index / 64] &= ~(UINT64_C(1) << index % 64);
     if (index / 64 < statistics->first)
         statistics->first = index / 64;
+}
+
+uint64_t statistics_since_ms(const struct statistics *statistics)
+{
+    return statistics->since_ms;
 }
 
 void statistics_waited(struct queue_statistics *entry, uint64_t wait_ms)

@@ -56,6 +56,9 @@ struct queue_statistics *statistics_take(struct statistics *statistics, uint64_t
 void statistics_name(struct queue_statistics *entry, uint64_t id);
 void statistics_give(struct statistics *statistics, struct queue_statistics *entry);
 
+/* When they were mapped: the broker's start. */
+uint64_t statistics_since_ms(const struct statistics *statistics);
+
 /* A message had its first delivery after `wait_ms`. */
 void statistics_waited(struct queue_statistics *entry, uint64_t wait_ms);
 /* Copies the histogram of these times, all zeros when there was none. */

@@ -188,6 +188,7 @@ static const struct framed_handler *const framed_handlers[256] = {
     [OPCODE_DELETE_QUEUE] = &framed_delete_queue_handler,
     [OPCODE_LIST_QUEUES] = &framed_list_queues_handler,
     [OPCODE_GET_STATS] = &framed_get_stats_handler,
+    [OPCODE_QUEUE_DETAILS] = &framed_queue_details_handler,
     [OPCODE_SET_CONFIG] = &framed_set_config_handler,
     [OPCODE_GET_CONFIG] = &framed_get_config_handler,
     [OPCODE_LIST_CONFIG] = &framed_list_config_handler,

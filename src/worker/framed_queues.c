@@ -196,6 +196,51 @@ static bool decode_get_stats(struct framed_request *request)
     return true;
 }
 
+static void answer_details(struct session *session, struct operation *operation)
+{
+    struct operation_queue_details *details = (struct operation_queue_details *)operation;
+    struct framed_list frame;
+
+    if (operation->status != FIBP_OK) {
+        framed_answer_queue_error(session, operation, details->queue);
+        return;
+    }
+    struct buf *out = session_answers(session);
+    framed_details_begin(out, operation->request_id, details->broker, &details->commits,
+                         details->more, &frame);
+    for (uint32_t i = 0; i < details->count; i++)
+        framed_details_add(out, &frame, details->rows[i].name, details->rows[i].numbers,
+                           details->histograms ? &details->rows[i].waits : NULL);
+    framed_details_limits(out, &frame);
+    for (uint32_t i = 0; i < details->limit_count; i++) {
+        const struct hold_row *row = &details->limits[i];
+        struct framed_limit limit = {row->key, row->most, row->in_flight, row->waiting};
+        framed_details_add_limit(out, &frame, &limit);
+    }
+    session_check(session, framed_list_end(out, &frame, framed_frame_max(session)));
+}
+
+static bool decode_details(struct framed_request *request)
+{
+    struct operation_queue_details *details;
+    struct framed_details_request from;
+
+    if (!framed_details(&request->reader, &from))
+        return false;
+    details = framed_operation(request, sizeof(*details));
+    if (!details)
+        return true;
+    struct operation operation = details->operation;
+    *details = (struct operation_queue_details){.operation = operation,
+                                                .queue = from.queue,
+                                                .after = from.after,
+                                                .limit = from.limit,
+                                                .histograms = from.histograms};
+    request_charge_answer(&details->operation);
+    framed_submit_pinned(&details->operation);
+    return true;
+}
+
 const struct framed_handler framed_create_queue_handler = {decode_create_queue, answer_create_queue,
                                                            OPERATION_CREATE_QUEUE};
 const struct framed_handler framed_delete_queue_handler = {decode_delete_queue, answer_delete_queue,
@@ -204,3 +249,5 @@ const struct framed_handler framed_list_queues_handler = {decode_list_queues, an
                                                           OPERATION_LIST_QUEUES};
 const struct framed_handler framed_get_stats_handler = {decode_get_stats, answer_get_stats,
                                                         OPERATION_GET_STATS};
+const struct framed_handler framed_queue_details_handler = {decode_details, answer_details,
+                                                            OPERATION_QUEUE_DETAILS};

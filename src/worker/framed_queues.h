@@ -7,6 +7,6 @@
 #include "worker/framed_request.h"
 
 extern const struct framed_handler framed_create_queue_handler, framed_delete_queue_handler,
-    framed_list_queues_handler, framed_get_stats_handler;
+    framed_list_queues_handler, framed_get_stats_handler, framed_queue_details_handler;
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "fibp/framed.h"
+#include "fibp/framed_details.h"
 #include "fibp/reassembly.h"
 
 #define REQUIRE(condition) ((condition) ? (void)0 : abort())
@@ -78,6 +79,17 @@ static void fuzz_single_strings(struct str body)
     }
 }
 
+static void fuzz_details(struct str body)
+{
+    struct framed_details_request request;
+    struct wire_reader reader;
+    wire_reader_init(&reader, body);
+    if (!framed_details(&reader, &request))
+        return;
+    require_inside(body, request.queue);
+    require_inside(body, request.after);
+}
+
 static void fuzz_admin(struct str body)
 {
     struct framed_create_queue create_queue;
@@ -145,6 +157,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_enqueue(input);
     fuzz_settle(input);
     fuzz_single_strings(input);
+    fuzz_details(input);
     fuzz_admin(input);
     fuzz_stream(input);
     return 0;

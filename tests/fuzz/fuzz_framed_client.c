@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "fibp/framed_client.h"
+#include "fibp/framed_details.h"
 
 #define REQUIRE(condition) ((condition) ? (void)0 : abort())
 
@@ -87,6 +88,46 @@ static void fuzz_queues(struct str body)
         touch(throttle.key);
 }
 
+static void fuzz_buckets(struct wire_reader *reader)
+{
+    struct framed_bucket bucket;
+    uint16_t count;
+    if (framed_client_details_buckets(reader, &count))
+        for (uint16_t i = 0; i < count; i++)
+            REQUIRE(framed_client_details_bucket(reader, &bucket));
+}
+
+static void fuzz_details(struct str body)
+{
+    struct framed_number number;
+    struct framed_limit limit;
+    struct wire_reader reader;
+    struct str name;
+    uint64_t value;
+    uint16_t count, fields = 0;
+    uint8_t code;
+    bool more;
+
+    wire_reader_init(&reader, body);
+    if (framed_client_code(&reader, &code) && framed_client_details_count(&reader, &count))
+        for (uint16_t i = 0; i < count && framed_client_details_number(&reader, &number); i++)
+            touch(number.name);
+    fuzz_buckets(&reader);
+    if (framed_client_details_count(&reader, &fields))
+        for (uint16_t i = 0; i < fields && framed_client_details_name(&reader, &number); i++)
+            touch(number.name);
+    if (framed_client_details_queues(&reader, fields, &more, &count))
+        for (uint16_t i = 0; i < count && framed_client_details_queue(&reader, &name); i++) {
+            touch(name);
+            for (uint16_t j = 0; j < fields && framed_client_details_value(&reader, &value); j++)
+                continue;
+            fuzz_buckets(&reader);
+        }
+    if (framed_client_details_limits(&reader, &count))
+        for (uint16_t i = 0; i < count && framed_client_details_limit(&reader, &limit); i++)
+            touch(limit.key);
+}
+
 static void fuzz_other_admin(struct str body)
 {
     struct framed_api_key_info api_key;
@@ -129,6 +170,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct str input = str_of(data, size);
     fuzz_hot_path(input);
     fuzz_queues(input);
+    fuzz_details(input);
     fuzz_other_admin(input);
     return 0;
 }

@@ -208,6 +208,16 @@ static inline void memory_stats(struct operation_get_stats *stats)
     }
 }
 
+static inline void memory_details(struct operation_queue_details *details)
+{
+    if (details->queue.size && memory_find(details->queue) == MEMORY_QUEUES)
+        details->operation.status = FIBP_QUEUE_NOT_FOUND;
+    details->rows = calloc(1, sizeof(*details->rows));
+    REQUIRE(details->rows);
+    details->rows[0].name = details->queue;
+    details->count = 1;
+}
+
 /* --- deliveries --- */
 
 static inline bool memory_wants(struct subscription *subscription)
@@ -393,6 +403,9 @@ static inline void memory_execute(struct operation *operation)
         break;
     case OPERATION_LIST_CONFIG:
         memory_list_config((struct operation_list_config *)operation);
+        break;
+    case OPERATION_QUEUE_DETAILS:
+        memory_details((struct operation_queue_details *)operation);
         break;
     case OPERATION_RETURN:
         memory_return((struct operation_delivery *)operation);

@@ -380,6 +380,79 @@ FILA_API struct fila_queue_stats *fila_queue_stats(struct fila *client, const ch
                                                    struct fila_error *error) FILA_CHECKED;
 FILA_API void fila_queue_stats_free(struct fila_queue_stats *stats); /* NULL is fine */
 
+/* ---- what is counted ---- */
+
+/* Everything that filad knows of its queues and of itself, as named numbers: names that a program
+ * does not know are those of a newer broker. fibp(7) tells what each of them means. Other brokers
+ * refuse the request with FILA_INVALID_REQUEST. */
+
+struct fila_number {
+    char *name;
+    uint64_t value;  /* 0 in fila_queue_details.fields */
+    bool is_counter; /* goes up only, from 0 at "since_ms"; otherwise it goes up and down */
+};
+
+struct fila_bucket {
+    uint64_t from,
+        below; /* values from `from` to `below` - 1; the last takes what is larger, too */
+    uint64_t count;
+};
+
+struct fila_histogram {
+    struct fila_bucket *buckets; /* ascending; empty ones are left out */
+    size_t count;
+};
+
+struct fila_queue_row {
+    char *name;
+    uint64_t *values;                    /* by the index of fila_queue_details.fields */
+    struct fila_histogram time_in_queue; /* ms until the first delivery; empty unless asked for */
+};
+
+struct fila_limit {
+    char *key;
+    uint64_t limit, in_flight; /* messages */
+    uint64_t waiting;          /* sequences of messages that wait for it */
+};
+
+struct fila_queue_details {
+    struct fila_number *broker; /* of the broker as a whole */
+    size_t broker_count;
+    struct fila_histogram commits; /* microseconds from a request that writes to its answer */
+    struct fila_number *fields;    /* what is known of each queue */
+    size_t field_count;
+    struct fila_queue_row *queues; /* in byte order of names */
+    size_t queue_count;
+    bool more; /* there are queues behind the last one: ask again with its name as `after` */
+    struct fila_limit *limits; /* concurrency limits that concern the queue; only of one queue */
+    size_t limit_count;
+};
+
+struct fila_details_options {
+    const char *queue;  /* this one only; NULL: all, a page at a time */
+    const char *after;  /* those behind this name; NULL: from the first one on */
+    unsigned page_size; /* queues in the answer at most; 0: as many as the broker gives, 1,000 */
+    bool histograms;    /* those of queues, too */
+};
+
+/* NULL options: the first page of all queues. */
+FILA_API struct fila_queue_details *fila_queue_details(struct fila *client,
+                                                       const struct fila_details_options *options,
+                                                       struct fila_error *error) FILA_CHECKED;
+FILA_API void fila_queue_details_free(struct fila_queue_details *details); /* NULL is fine */
+
+/* The index of a field, or SIZE_MAX when the broker does not send it. */
+FILA_API size_t fila_queue_details_field(const struct fila_queue_details *details,
+                                         const char *name);
+/* A number of the broker; 0 when it does not send it. */
+FILA_API uint64_t fila_queue_details_broker(const struct fila_queue_details *details,
+                                            const char *name);
+
+/* The value that `permille` of 1000 values do not exceed, within the width of a bucket; 0 when the
+ * histogram is empty. */
+FILA_API uint64_t fila_histogram_quantile(const struct fila_histogram *histogram,
+                                          unsigned permille);
+
 /* ---- runtime configuration ---- */
 
 /* Sets a key, or removes it with an empty value. FILA_INVALID_VALUE, with the reason as text when

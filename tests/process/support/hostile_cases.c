@@ -76,6 +76,7 @@ static const struct request requests[] = {
      {STRING("mutated"), PRESENT, STRING("script"), PRESENT, STRING("script"), U64}},
     {OPCODE_DELETE_QUEUE, {STRING("nowhere")}},
     {OPCODE_GET_STATS, {STRING("mutated")}},
+    {OPCODE_QUEUE_DETAILS, {STRING("mutated"), STRING("a"), U16, PRESENT}},
     {OPCODE_SET_CONFIG, {STRING("throttle.a"), STRING("1,1")}},
     {OPCODE_GET_CONFIG, {STRING("throttle.a")}},
     {OPCODE_LIST_CONFIG, {STRING("throttle.")}},
