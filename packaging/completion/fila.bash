@@ -21,7 +21,13 @@ _fila_words()
 _fila_options()
 {
     case $1 in
-        'queue create') echo --on-enqueue --on-failure --visibility-timeout ;;
+        'queue create')
+            echo --on-enqueue --on-failure --visibility-timeout --max-attempts --dead-letter-headers
+            ;;
+        'queue update')
+            echo --on-enqueue --on-failure --visibility-timeout --max-attempts \
+                --dead-letter-headers --no-dead-letter-headers
+            ;;
         enqueue) echo -H --header --lines ;;
         consume) echo --count -n --no-ack --nack --timeout ;;
         nack) echo --error ;;
@@ -40,7 +46,7 @@ _fila()
 {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local takes='--addr|--on-enqueue|--on-failure|--visibility-timeout|--header|-H|--count|-n'
-    takes+='|--nack|--timeout|--error|--prefix'
+    takes+='|--nack|--timeout|--error|--prefix|--max-attempts'
     local -a typed words=()
     local address='' command word i offer=''
 
@@ -73,9 +79,10 @@ _fila()
     else
         case "${#words[@]} ${words[*]}" in
             '0 ') offer='queue enqueue consume ack nack config' ;;
-            '1 queue') offer='create delete list inspect' ;;
+            '1 queue') offer='create update delete list inspect pause resume settings' ;;
             '1 config') offer='set get list' ;;
-            '2 queue delete' | '2 queue inspect' | '1 enqueue' | '1 consume' | '1 ack' | '1 nack')
+            '2 queue update' | '2 queue pause' | '2 queue resume' | '2 queue settings' |\
+                '2 queue delete' | '2 queue inspect' | '1 enqueue' | '1 consume' | '1 ack' | '1 nack')
                 offer=$(_fila_queues)
                 ;;
         esac

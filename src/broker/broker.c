@@ -266,6 +266,8 @@ static broker_executor *const executors[OPERATION_KINDS] = {
     [OPERATION_SET_CONFIG] = broker_set_config,
     [OPERATION_GET_CONFIG] = broker_get_config,
     [OPERATION_LIST_CONFIG] = broker_list_config,
+    [OPERATION_UPDATE_QUEUE] = broker_update_queue,
+    [OPERATION_GET_SETTINGS] = broker_get_settings,
 };
 
 static void refuse(struct operation *first, struct operation *end)

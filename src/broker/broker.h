@@ -178,6 +178,7 @@ broker_executor broker_subscribe, broker_unsubscribe, broker_room;
 broker_executor broker_return;
 broker_executor broker_create_queue, broker_delete_queue, broker_list_queues, broker_get_stats,
     broker_queue_details;
+broker_executor broker_update_queue, broker_get_settings;
 broker_executor broker_set_config, broker_get_config, broker_list_config;
 
 #endif

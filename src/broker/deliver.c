@@ -480,6 +480,10 @@ static int pull_locked(struct pull *pull)
 {
     pull->monotonic_ms = time_monotonic_ms();
     pull->wall_ms = time_wall_ms();
+    if (atomic_load(&pull->queue->paused)) {
+        pull->queue->waiting |= UINT64_C(1) << pull->broker->options.slot;
+        return 0;
+    }
     pick_find_room(pull);
     if (!pull->room) {
         queue_wake_waiters(pull->queue);

@@ -14,6 +14,7 @@ bool operation_changes_store(const struct operation *operation)
     case OPERATION_CREATE_QUEUE:
     case OPERATION_DELETE_QUEUE:
     case OPERATION_SET_CONFIG:
+    case OPERATION_UPDATE_QUEUE:
         return true;
     default:
         return false;
@@ -45,6 +46,8 @@ void operation_reset(struct operation *operation)
         details->limit_count = 0;
     } else if (operation->kind == OPERATION_GET_CONFIG) {
         buf_init(&((struct operation_get_config *)operation)->value, 0);
+    } else if (operation->kind == OPERATION_GET_SETTINGS) {
+        buf_init(&((struct operation_get_settings *)operation)->scripts, 0);
     } else if (operation->kind == OPERATION_LIST_CONFIG) {
         struct operation_list_config *list = (struct operation_list_config *)operation;
         buf_init(&list->rows, 0);
@@ -102,6 +105,9 @@ void operation_free(struct operation *operation)
         break;
     case OPERATION_GET_CONFIG:
         buf_free(&((struct operation_get_config *)operation)->value);
+        break;
+    case OPERATION_GET_SETTINGS:
+        buf_free(&((struct operation_get_settings *)operation)->scripts);
         break;
     case OPERATION_LIST_CONFIG:
         buf_free(&((struct operation_list_config *)operation)->rows);

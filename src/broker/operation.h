@@ -36,6 +36,8 @@ enum operation_kind {
     OPERATION_SET_CONFIG,
     OPERATION_GET_CONFIG,
     OPERATION_LIST_CONFIG,
+    OPERATION_UPDATE_QUEUE,
+    OPERATION_GET_SETTINGS,
     /* from the loop without an outcome; they come back to be freed */
     OPERATION_RETURN, /* a delivery that never reached its socket */
     OPERATION_ROOM,   /* a connection, or the worker, has room for deliveries again */
@@ -126,7 +128,33 @@ struct operation_settle {
 struct operation_create_queue {
     struct operation operation;
     struct str name;
-    uint64_t visibility_timeout_ms; /* 0: the configured default */
+    uint64_t visibility_timeout_ms;    /* 0: the configured default */
+    struct str on_enqueue, on_failure; /* sources that were checked; empty: none */
+    uint32_t max_attempts;             /* 0: no limit */
+    bool dead_letter_headers;
+};
+
+/* What is not set stays as it is. */
+struct operation_update_queue {
+    struct operation operation;
+    struct str name;
+    bool sets_on_enqueue, sets_on_failure, sets_visibility_timeout, sets_max_attempts,
+        sets_dead_letter_headers, sets_paused;
+    struct str on_enqueue, on_failure; /* sources that were checked; empty: none any more */
+    uint64_t visibility_timeout_ms;    /* 0: the configured default */
+    uint32_t max_attempts;             /* 0: no limit */
+    bool dead_letter_headers, paused;
+};
+
+struct operation_get_settings {
+    struct operation operation;
+    struct str name;
+    /* out */
+    struct buf scripts;     /* both, one after the other; freed by operation_free */
+    size_t on_enqueue_size; /* bytes of the first */
+    uint64_t visibility_timeout_ms, created_ms, version;
+    uint32_t max_attempts;
+    bool dead_letter_headers, paused;
 };
 
 struct operation_delete_queue {

@@ -81,6 +81,8 @@ static int create_locked(struct broker *broker, struct creation *creations, unsi
         (void)scheduler_add(broker->scheduler, creations[i].queue); /* room was checked */
     }
     scheduler_catalog_changed(broker->scheduler);
+    if (atomic_load(&creations[0].queue->has_scripts))
+        scheduler_settings_changed(broker->scheduler, CHANGE_QUEUE, creations[0].queue->name);
     return 0;
 }
 
@@ -110,7 +112,14 @@ int broker_create_queue(struct broker *broker, struct operation *operation)
         return 0;
     }
     creations[0].record = (struct catalog_queue){
-        .name = create->name, .visibility_timeout_ms = timeout_ms, .created_ms = now_ms};
+        .name = create->name,
+        .visibility_timeout_ms = timeout_ms,
+        .created_ms = now_ms,
+        .on_enqueue = create->on_enqueue,
+        .on_failure = create->on_failure,
+        .version = create->on_enqueue.size || create->on_failure.size ? 1 : 0,
+        .max_attempts = create->max_attempts,
+        .dead_letter_headers = create->dead_letter_headers};
     if (atomic_load(&broker->scheduler->space_low)) {
         operation->status = FIBP_STORAGE_ERROR;
         operation->reason = "the disk is full";

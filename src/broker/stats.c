@@ -20,6 +20,8 @@ static void totals_locked(const struct queue *queue, struct operation_queue_row 
     row->counted = queue->scan.done ? FRAMED_COUNTED_ALL : queue->scan.percent;
     if (queue->quarantined)
         row->counted = FRAMED_COUNTED_QUARANTINE;
+    else if (atomic_load(&queue->paused))
+        row->counted |= FRAMED_COUNTED_PAUSED;
 }
 
 static int fill_totals(struct broker *broker, struct queue *queue, struct operation_queue_row *row)
@@ -174,8 +176,8 @@ static void numbers_locked(const struct queue *queue, uint64_t numbers[DETAILS])
     numbers[DETAIL_FAIRNESS_KEYS] = queue->drr.count + held_keys;
     numbers[DETAIL_LANES] = queue->lane_count;
     numbers[DETAIL_HELD_LANES] = queue->held_lanes;
-    numbers[DETAIL_COUNTED_PERCENT] =
-        row.counted < FRAMED_COUNTED_ALL ? row.counted : FRAMED_COUNTED_ALL;
+    uint8_t counted = row.counted & (uint8_t)~FRAMED_COUNTED_PAUSED;
+    numbers[DETAIL_COUNTED_PERCENT] = counted < FRAMED_COUNTED_ALL ? counted : FRAMED_COUNTED_ALL;
     numbers[DETAIL_QUARANTINED] = queue->quarantined;
     numbers[DETAIL_PAUSED] = atomic_load(&queue->paused);
     numbers[DETAIL_MAX_ATTEMPTS] = atomic_load(&queue->max_attempts);

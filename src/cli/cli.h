@@ -30,6 +30,7 @@ extern const struct args_command cli_queue_commands[];
 extern const struct args_command cli_enqueue_commands[];
 extern const struct args_command cli_consume_commands[];
 extern const struct args_command cli_settle_commands[];
+extern const struct args_command cli_settings_commands[];
 extern const struct args_command cli_config_commands[];
 extern const struct args_command cli_absent_commands[];
 

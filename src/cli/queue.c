@@ -7,44 +7,10 @@
 
 #include "cli/cli.h"
 #include "cli/output.h"
+#include "cli/script.h"
 #include "core/buf.h"
 #include "core/err.h"
 #include "os/io.h"
-
-#define SCRIPT_SIZE_MAX 65535u /* what the protocol can carry */
-
-/* A script given as source or as @FILE. false after a complaint. *script is NULL when the option is
- * absent; otherwise it is owned by the caller. */
-static bool queue_script(const struct args *args, const char *option, char **script)
-{
-    const char *given = args_value(args, option);
-    struct err err = {0};
-    struct buf text;
-    bool ok = true;
-
-    *script = NULL;
-    if (!given)
-        return true;
-    buf_init(&text, 0);
-    if (given[0] == '@' && io_read_file(given + 1, SCRIPT_SIZE_MAX, &text, &err) != 0) {
-        fprintf(stderr, "fila: --%s: %s\n", option, err.text);
-        ok = false;
-    } else if (given[0] != '@') {
-        buf_append_c(&text, given);
-    }
-    if (ok && text.size && memchr(text.data, 0, text.size)) {
-        fprintf(stderr, "fila: --%s: %s holds a NUL byte\n", option, given + 1);
-        ok = false;
-    }
-    if (ok)
-        *script = str_dup_c(buf_str(&text));
-    if (ok && !*script) {
-        fprintf(stderr, "fila: no memory\n");
-        ok = false;
-    }
-    buf_free(&text);
-    return ok;
-}
 
 /* What create and delete print. */
 static void queue_say(const struct cli *cli, const char *done, const char *name)
@@ -65,17 +31,21 @@ static void queue_say(const struct cli *cli, const char *done, const char *name)
 
 static int queue_create(struct cli *cli, const struct args *args)
 {
-    struct fila_queue_options options = {NULL, NULL, 0};
+    struct fila_queue_options options = {.on_enqueue = NULL};
+    uint64_t max_attempts = 0;
     char *on_enqueue = NULL, *on_failure = NULL;
     const char *name = args->words[0];
     int status = CLI_USAGE;
 
     if (!args_number(args, "visibility-timeout", &options.visibility_timeout_ms) ||
-        !queue_script(args, "on-enqueue", &on_enqueue) ||
-        !queue_script(args, "on-failure", &on_failure))
+        !script_attempts_option(args, &max_attempts) ||
+        !script_option(args, "on-enqueue", &on_enqueue) ||
+        !script_option(args, "on-failure", &on_failure))
         goto out;
     options.on_enqueue = on_enqueue;
     options.on_failure = on_failure;
+    options.max_attempts = (uint32_t)max_attempts;
+    options.dead_letter_headers = args_value(args, "dead-letter-headers") != NULL;
     status = cli_connect(cli);
     if (status != CLI_OK)
         goto out;
@@ -104,9 +74,13 @@ static int queue_delete(struct cli *cli, const struct args *args)
     return CLI_OK;
 }
 
-/* Words for numbers that are not what they seem, after `before`. */
-static void queue_say_counted(unsigned percent, bool quarantined, const char *before)
+/* Words for numbers that are not what they seem, and for a queue at rest, after `before`. */
+static void queue_say_counted(unsigned percent, bool quarantined, bool paused, const char *before)
 {
+    if (paused) {
+        printf("%spaused", before);
+        before = ", ";
+    }
     if (quarantined)
         printf("%squarantined", before);
     else if (percent < 100)
@@ -129,6 +103,7 @@ static void queue_list_json(const struct fila_queue_list *list)
         output_unsigned(&json, "leader_node_id", queue->leader_node_id);
         output_unsigned(&json, "counted_percent", queue->counted_percent);
         output_bool(&json, "quarantined", queue->quarantined);
+        output_bool(&json, "paused", queue->paused);
         output_object_end(&json);
     }
     output_array_end(&json);
@@ -160,7 +135,7 @@ static void queue_list_table(const struct fila_queue_list *list)
                queue->consumers);
         if (cluster)
             printf("  %6" PRIu64, queue->leader_node_id);
-        queue_say_counted(queue->counted_percent, queue->quarantined, "  ");
+        queue_say_counted(queue->counted_percent, queue->quarantined, queue->paused, "  ");
         printf("\n");
     }
     if (cluster)
@@ -199,6 +174,7 @@ static void queue_inspect_json(const char *name, const struct fila_queue_stats *
     output_unsigned(&json, "replication_count", stats->replication_count);
     output_unsigned(&json, "counted_percent", stats->counted_percent);
     output_bool(&json, "quarantined", stats->quarantined);
+    output_bool(&json, "paused", stats->paused);
     output_array(&json, "fairness_keys");
     for (size_t i = 0; i < stats->key_count; i++) {
         const struct fila_key_stats *key = &stats->keys[i];
@@ -268,7 +244,7 @@ static void queue_inspect_table(const char *name, const struct fila_queue_stats 
     printf("Queue: ");
     output_safe(stdout, name, 0);
     printf("\n  %-22s%" PRIu64, "Depth:", stats->depth);
-    queue_say_counted(stats->counted_percent, stats->quarantined, ", ");
+    queue_say_counted(stats->counted_percent, stats->quarantined, stats->paused, ", ");
     printf("\n");
     printf("  %-22s%" PRIu64 "\n", "In-flight:", stats->in_flight);
     printf("  %-22s%" PRIu64 "\n", "Active fairness keys:", stats->active_fairness_keys);
@@ -306,6 +282,8 @@ static const struct args_option queue_create_options[] = {
     {"on-failure", 0, "S", "Lua script run for each nack", false},
     {"visibility-timeout", 0, "MS", "how long a delivered message stays leased (the broker's own)",
      false},
+    {"max-attempts", 0, "N", "a message that failed N times goes to the dead-letter queue", false},
+    {"dead-letter-headers", 0, NULL, "dead letters are delivered with why they are dead", false},
     {NULL, 0, NULL, NULL, false},
 };
 
@@ -315,8 +293,6 @@ const struct args_command cli_queue_commands[] = {
     {"queue delete", "NAME", 1, 1, "Delete a queue and its messages", NULL, queue_delete},
     {"queue list", "", 0, 0, "List all queues", NULL, queue_list},
     {"queue inspect", "NAME", 1, 1, "Show the numbers of one queue", NULL, queue_inspect},
-    {"queue pause", "NAME", 1, 1, "", NULL, NULL},
-    {"queue resume", "NAME", 1, 1, "", NULL, NULL},
     {"queue purge", "NAME", 1, 1, "", NULL, NULL},
     {NULL, NULL, 0, 0, NULL, NULL, NULL},
 };

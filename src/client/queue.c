@@ -4,6 +4,7 @@
 #include "client/call.h"
 #include "client/error.h"
 #include "fibp/framed_client.h"
+#include "fibp/framed_settings.h"
 
 /* Reads the code that results start with; -1 with `error` unless it is 0. */
 static int queue_code(struct wire_reader *reader, struct fila_error *error)
@@ -44,7 +45,7 @@ static int queue_decode_created(struct wire_reader *reader, void *output, size_t
 int fila_queue_create(struct fila *client, const char *name,
                       const struct fila_queue_options *options, struct fila_error *error)
 {
-    struct fila_queue_options none = {NULL, NULL, 0};
+    struct fila_queue_options none = {.on_enqueue = NULL};
     const struct fila_queue_options *given = options ? options : &none;
     struct framed_create_queue request = {
         .name = str_from_c(name),
@@ -61,7 +62,10 @@ int fila_queue_create(struct fila *client, const char *name,
         call_check_text(request.on_failure, "on_failure script", error) != 0)
         return -1;
     buf_init(&frame, 0);
-    int encoded = framed_client_create_queue(&frame, 0, &request);
+    struct framed_create_options more = {given->max_attempts, given->dead_letter_headers};
+    int encoded = more.max_attempts || more.dead_letter_headers
+                      ? framed_client_create_with(&frame, 0, &request, &more)
+                      : framed_client_create_queue(&frame, 0, &request);
     return call_run(client, OPCODE_CREATE_QUEUE, &frame, encoded, queue_decode_created, NULL,
                     error);
 }
@@ -88,9 +92,13 @@ static char *queue_text(struct str text, struct fila_error *error)
 }
 
 /* Takes apart what the broker says about how exact a queue's numbers are. */
-static void queue_decode_counted(uint8_t counted, unsigned *percent, bool *quarantined)
+static void queue_decode_counted(uint8_t counted, unsigned *percent, bool *quarantined,
+                                 bool *paused)
 {
     *quarantined = counted == FRAMED_COUNTED_QUARANTINE;
+    *paused = !*quarantined && (counted & FRAMED_COUNTED_PAUSED);
+    if (*paused)
+        counted &= (uint8_t)~FRAMED_COUNTED_PAUSED;
     *percent = counted < FRAMED_COUNTED_ALL ? counted : FRAMED_COUNTED_ALL;
 }
 
@@ -126,7 +134,7 @@ static int queue_decode_list(struct wire_reader *reader, void *output, size_t un
     framed_client_counted(reader, count, &counted);
     for (size_t i = 0; i < counted.size; i++)
         queue_decode_counted(counted.data[i], &list->queues[i].counted_percent,
-                             &list->queues[i].quarantined);
+                             &list->queues[i].quarantined, &list->queues[i].paused);
     return 0;
 }
 
@@ -224,7 +232,7 @@ static int queue_decode_stats(struct wire_reader *reader, void *output, size_t u
         return -1;
     framed_client_counted(reader, 1, &counted);
     queue_decode_counted(counted.size ? counted.data[0] : FRAMED_COUNTED_ALL,
-                         &stats->counted_percent, &stats->quarantined);
+                         &stats->counted_percent, &stats->quarantined, &stats->paused);
     return 0;
 }
 

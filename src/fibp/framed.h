@@ -254,6 +254,7 @@ void framed_list_queues_add(struct buf *buf, struct framed_list *list,
  * only when one of them is not FRAMED_COUNTED_ALL. */
 #define FRAMED_COUNTED_MARK FRAMED_MARK
 #define FRAMED_COUNTED_ALL 100u
+#define FRAMED_COUNTED_PAUSED 0x80u    /* or'ed to the share: nothing is delivered */
 #define FRAMED_COUNTED_QUARANTINE 255u /* nothing is known: its database was set aside */
 
 /* Call _begin behind the last entry, then _add once for each queue, before framed_list_end. */

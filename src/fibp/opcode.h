@@ -27,9 +27,15 @@ enum opcode {
     OPCODE_NACK = 0x18,
     OPCODE_NACK_RESULT = 0x19,
 
-    /* of this server; what others do with these numbers is not known */
+    /* of this broker alone; what others do with these numbers is not known */
+    OPCODE_GET_QUEUE_SETTINGS_RESULT = 0xD8,
+    OPCODE_GET_QUEUE_SETTINGS = 0xD9,
     OPCODE_QUEUE_DETAILS_RESULT = 0xDA,
     OPCODE_QUEUE_DETAILS = 0xDB,
+    OPCODE_PAUSE_QUEUE_RESULT = 0xE0,
+    OPCODE_PAUSE_QUEUE = 0xE1,
+    OPCODE_UPDATE_QUEUE_RESULT = 0xE2,
+    OPCODE_UPDATE_QUEUE = 0xE3,
 
     OPCODE_GET_ACL_RESULT = 0xE4,
     OPCODE_GET_ACL = 0xE5,

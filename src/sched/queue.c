@@ -495,7 +495,7 @@ void queue_wake_waiters(struct queue *queue)
 
 void queue_wake_for(struct queue *queue, uint64_t messages)
 {
-    if (!queue->drr.count)
+    if (!queue->drr.count || atomic_load(&queue->paused))
         return;
     uint64_t workers = 1 + messages / QUEUE_PULL;
     for (; queue->waiting && workers; workers--) {

@@ -7,6 +7,7 @@
 #include "worker/framed_enqueue.h"
 #include "worker/framed_queues.h"
 #include "worker/framed_request.h"
+#include "worker/framed_settings.h"
 #include "worker/framed_stream.h"
 #include "worker/request.h"
 #include "worker/subscriber.h"
@@ -189,6 +190,9 @@ static const struct framed_handler *const framed_handlers[256] = {
     [OPCODE_LIST_QUEUES] = &framed_list_queues_handler,
     [OPCODE_GET_STATS] = &framed_get_stats_handler,
     [OPCODE_QUEUE_DETAILS] = &framed_queue_details_handler,
+    [OPCODE_UPDATE_QUEUE] = &framed_update_queue_handler,
+    [OPCODE_PAUSE_QUEUE] = &framed_pause_queue_handler,
+    [OPCODE_GET_QUEUE_SETTINGS] = &framed_get_settings_handler,
     [OPCODE_SET_CONFIG] = &framed_set_config_handler,
     [OPCODE_GET_CONFIG] = &framed_get_config_handler,
     [OPCODE_LIST_CONFIG] = &framed_list_config_handler,

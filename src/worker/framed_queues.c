@@ -1,10 +1,10 @@
 #include "worker/framed_queues.h"
 
 #include "fibp/framed.h"
+#include "fibp/framed_settings.h"
 #include "sched/hold.h"
+#include "worker/framed_settings.h"
 #include "worker/request.h"
-
-#define VISIBILITY_TIMEOUT_MAX_MS (7u * 24u * 3600u * 1000u) /* longer ones are taken for it */
 
 /* NULL, or what is wrong with the name of a queue to be created. */
 static const char *queue_name_fault(struct str name)
@@ -35,30 +35,34 @@ static void answer_create_queue(struct session *session, struct operation *opera
 static bool decode_create_queue(struct framed_request *request)
 {
     struct operation_create_queue *create;
+    struct framed_create_options options;
     struct framed_create_queue from;
+    struct err err = {0};
 
     if (!framed_create_queue(&request->reader, &from))
         return false;
+    framed_create_options(&request->reader, &options);
     const char *fault = queue_name_fault(from.name);
     if (fault) {
         framed_refuse(request, FIBP_INVALID_FRAME, str_from_c(fault));
         return true;
     }
-    if ((from.has_on_enqueue && from.on_enqueue.size > 0) ||
-        (from.has_on_failure && from.on_failure.size > 0)) {
+    if (!framed_settings_script(request->session, HOOK_ON_ENQUEUE, from.on_enqueue, &err) ||
+        !framed_settings_script(request->session, HOOK_ON_FAILURE, from.on_failure, &err)) {
         session_check(request->session,
                       framed_create_queue_result(session_answers(request->session), request->id,
-                                                 FIBP_LUA_COMPILATION_ERROR,
-                                                 STR("this build has no Lua module")));
+                                                 FIBP_LUA_COMPILATION_ERROR, str_from_c(err.text)));
         return true;
     }
     create = framed_operation(request, sizeof(*create));
     if (!create)
         return true;
     create->name = from.name;
-    create->visibility_timeout_ms = from.visibility_timeout_ms;
-    if (create->visibility_timeout_ms > VISIBILITY_TIMEOUT_MAX_MS)
-        create->visibility_timeout_ms = VISIBILITY_TIMEOUT_MAX_MS;
+    create->visibility_timeout_ms = framed_settings_timeout(from.visibility_timeout_ms);
+    create->on_enqueue = from.on_enqueue;
+    create->on_failure = from.on_failure;
+    create->max_attempts = options.max_attempts;
+    create->dead_letter_headers = options.dead_letter_headers;
     framed_submit_pinned(&create->operation);
     return true;
 }

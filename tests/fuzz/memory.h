@@ -30,7 +30,7 @@ struct memory_message {
 };
 
 struct memory_queue {
-    bool used;
+    bool used, paused;
     struct buf name;
 };
 
@@ -97,6 +97,7 @@ static inline enum fibp_status memory_create(struct str name)
     for (size_t i = 0; i < MEMORY_QUEUES; i++)
         if (!memory.queues[i].used) {
             memory.queues[i].used = true;
+            memory.queues[i].paused = false;
             buf_init(&memory.queues[i].name, 0);
             buf_append_str(&memory.queues[i].name, name);
             return FIBP_OK;
@@ -222,7 +223,8 @@ static inline void memory_details(struct operation_queue_details *details)
 
 static inline bool memory_wants(struct subscription *subscription)
 {
-    if (subscription->store ||
+    uint32_t queue = memory_find(subscription->queue);
+    if (subscription->store || (queue < MEMORY_QUEUES && memory.queues[queue].paused) ||
         (subscription->limit && subscription->delivered >= subscription->limit))
         return false;
     if (atomic_load(&subscription->window->queued) < subscription->window->limit)
@@ -338,6 +340,26 @@ static inline void memory_list_config(struct operation_list_config *list)
     }
 }
 
+/* --- settings of queues --- */
+
+static inline void memory_update(struct operation_update_queue *update)
+{
+    uint32_t queue = memory_find(update->name);
+    if (queue == MEMORY_QUEUES)
+        update->operation.status = FIBP_QUEUE_NOT_FOUND;
+    else if (update->sets_paused)
+        memory.queues[queue].paused = update->paused;
+}
+
+static inline void memory_settings(struct operation_get_settings *get)
+{
+    uint32_t queue = memory_find(get->name);
+    if (queue == MEMORY_QUEUES)
+        get->operation.status = FIBP_QUEUE_NOT_FOUND;
+    else
+        get->paused = memory.queues[queue].paused;
+}
+
 /* --- operations --- */
 
 static inline void memory_subscribe(struct operation_subscription *operation)
@@ -406,6 +428,12 @@ static inline void memory_execute(struct operation *operation)
         break;
     case OPERATION_QUEUE_DETAILS:
         memory_details((struct operation_queue_details *)operation);
+        break;
+    case OPERATION_UPDATE_QUEUE:
+        memory_update((struct operation_update_queue *)operation);
+        break;
+    case OPERATION_GET_SETTINGS:
+        memory_settings((struct operation_get_settings *)operation);
         break;
     case OPERATION_RETURN:
         memory_return((struct operation_delivery *)operation);

@@ -60,7 +60,6 @@ static void test_config_is_durable(void **state)
     must_set(client, "last", "word");
     broker_kill_all(&f->broker);
     fila_close(client);
-    fixture_close_all(f);
     fixture_start(f);
     client = client_open(f);
     must_have(client, "region", "eu");
@@ -120,11 +119,197 @@ static void test_config_commands(void **state)
     f->passed = true;
 }
 
+/* ---- settings of queues ---- */
+
+#define UPDATE(client, queue, ...)                                                                 \
+    must_update(client, queue, &(const struct fila_queue_changes){__VA_ARGS__})
+
+static void must_update(struct fila *client, const char *queue,
+                        const struct fila_queue_changes *changes)
+{
+    struct fila_error error = FILA_ERROR_INIT;
+    if (fila_queue_update(client, queue, changes, &error) != 0)
+        fail_msg("update %s: %s", queue, error.text);
+}
+
+static void must_pause(struct fila *client, const char *queue, bool paused)
+{
+    struct fila_error error = FILA_ERROR_INIT;
+    if (fila_queue_pause(client, queue, paused, &error) != 0)
+        fail_msg("pause %s: %s", queue, error.text);
+}
+
+static void assert_settings(struct fila *client, const char *queue, uint64_t timeout_ms,
+                            uint32_t max_attempts, bool headers, bool paused)
+{
+    struct fila_error error = FILA_ERROR_INIT;
+    struct fila_queue_settings *settings = fila_queue_settings(client, queue, &error);
+    if (!settings)
+        fail_msg("settings of %s: %s", queue, error.text);
+    assert_int_equal(settings->visibility_timeout_ms, timeout_ms);
+    assert_int_equal(settings->max_attempts, max_attempts);
+    assert_int_equal(settings->dead_letter_headers, headers);
+    assert_int_equal(settings->paused, paused);
+    assert_true(settings->created_ms > 0);
+    fila_queue_settings_free(settings);
+}
+
+static void test_update_is_durable(void **state)
+{
+    struct fixture *f = *state;
+    struct fila_error error = FILA_ERROR_INIT;
+    struct fila *client = client_open(f);
+    struct fila_queue_options options = {
+        .visibility_timeout_ms = 5000, .max_attempts = 3, .dead_letter_headers = true};
+    uint64_t timeout_ms = 7000;
+    uint32_t attempts = 9;
+    assert_int_equal(fila_queue_create(client, "q", &options, &error), 0);
+    assert_settings(client, "q", 5000, 3, true, false);
+    assert_settings(client, "q.dlq", 30000, 0, false, false);
+    UPDATE(client, "q", .visibility_timeout_ms = &timeout_ms);
+    assert_settings(client, "q", 7000, 3, true, false);
+    assert_int_equal(fila_queue_update(client, "none",
+                                       &(struct fila_queue_changes){.max_attempts = &attempts},
+                                       &error),
+                     -1);
+    assert_int_equal(error.code, FILA_QUEUE_NOT_FOUND);
+    assert_int_equal(fila_queue_pause(client, "none", true, &error), -1);
+    assert_int_equal(error.code, FILA_QUEUE_NOT_FOUND);
+    assert_null(fila_queue_settings(client, "none", &error));
+    assert_int_equal(error.code, FILA_QUEUE_NOT_FOUND);
+    must_pause(client, "q.dlq", true);
+    /* Killed right behind the answer. */
+    UPDATE(client, "q", .max_attempts = &attempts, .dead_letter_headers = &(bool){false});
+    broker_kill_all(&f->broker);
+    fila_close(client);
+    fixture_start(f);
+    client = client_open(f);
+    assert_settings(client, "q", 7000, 9, false, false);
+    assert_settings(client, "q.dlq", 30000, 0, false, true);
+    fila_error_clear(&error);
+    fila_close(client);
+    f->passed = true;
+}
+
+/* The visibility timeout holds for what any worker delivers from the answer on, on connections that
+ * were there before. */
+static void test_update_reaches_all_workers(void **state)
+{
+    struct fixture *f = *state;
+    struct fila_error error = FILA_ERROR_INIT;
+    struct fila *client = client_open(f);
+    struct peer *consumers[8];
+    uint32_t subscription;
+    uint64_t timeout_ms = 600000;
+    assert_int_equal(fila_queue_create(client, "q",
+                                       &(struct fila_queue_options){.visibility_timeout_ms = 1000},
+                                       &error),
+                     0);
+    for (unsigned i = 0; i < 8; i++) {
+        consumers[i] = fixture_peer(f);
+        MUST(f, peer_consume_limited(consumers[i], "q", 1, &subscription, &f->err));
+    }
+    UPDATE(client, "q", .visibility_timeout_ms = &timeout_ms);
+    for (unsigned i = 0; i < 8; i++)
+        MUST(f, peer_enqueue(consumers[i], "q", "message", NULL, &f->err));
+    for (unsigned i = 0; i < 8; i++) {
+        struct peer_delivery delivery;
+        fixture_receive(f, consumers[i], 20000, &delivery);
+        assert_int_equal(delivery.attempt, 0);
+    }
+    /* With the old timeout they would come back to this one. */
+    struct peer *late = fixture_peer(f);
+    MUST(f, peer_consume(late, "q", &subscription, &f->err));
+    fixture_receive_nothing(f, late, 1500);
+    fila_close(client);
+    f->passed = true;
+}
+
+static void test_pause_and_resume(void **state)
+{
+    struct fixture *f = *state;
+    struct fila *client = client_open(f);
+    struct peer *producer = fixture_peer(f), *consumers[4];
+    struct peer_delivery delivery;
+    uint32_t subscription;
+    unsigned got = 0;
+    MUST(f, peer_create_queue(producer, "q", 0, &f->err));
+    for (unsigned i = 0; i < 4; i++) {
+        consumers[i] = fixture_peer(f);
+        MUST(f, peer_consume(consumers[i], "q", &subscription, &f->err));
+    }
+    must_pause(client, "q", true);
+    MUST(f, peer_enqueue_run(producer, "q", "m", 100, NULL, &f->err));
+    for (unsigned i = 0; i < 4; i++)
+        fixture_receive_nothing(f, consumers[i], 50);
+    fixture_wait_stats(f, producer, "q", 100, 0, 4);
+    MUST_SAY(f,
+             "NAME     DEPTH  IN_FLIGHT  CONSUMERS\n"
+             "q          100          0          4  paused\n"
+             "q.dlq        0          0          0\n",
+             "queue", "list");
+    must_pause(client, "q", false);
+    for (unsigned i = 0; got < 100; i++)
+        while (peer_receive(consumers[i % 4], 20, &delivery, &f->err) > 0) {
+            MUST(f, peer_ack(consumers[i % 4], "q", &delivery.id, &f->err));
+            got++;
+        }
+    fixture_wait_stats(f, producer, "q", 0, 0, 4);
+    /* It stays so over a crash. */
+    must_pause(client, "q", true);
+    MUST(f, peer_enqueue(producer, "q", "later", NULL, &f->err));
+    fila_close(client);
+    fixture_crash(f);
+    client = client_open(f);
+    consumers[0] = fixture_peer(f);
+    MUST(f, peer_consume(consumers[0], "q", &subscription, &f->err));
+    fixture_receive_nothing(f, consumers[0], 100);
+    must_pause(client, "q", false);
+    fixture_receive(f, consumers[0], 20000, &delivery);
+    fila_close(client);
+    f->passed = true;
+}
+
+static void test_settings_commands(void **state)
+{
+    struct fixture *f = *state;
+    char output[1024];
+    MUST_SAY(f, "Created queue \"q\"\n", "queue", "create", "q", "--max-attempts", "4",
+             "--dead-letter-headers");
+    MUST_SAY(f, "Updated queue \"q\"\n", "queue", "update", "q", "--visibility-timeout", "1500",
+             "--no-dead-letter-headers");
+    MUST_SAY(f, "Paused queue \"q\"\n", "queue", "pause", "q");
+    MUST_SAY(f,
+             "Queue: q\n"
+             "  Visibility timeout:   1500 ms\n"
+             "  Maximum attempts:     4\n"
+             "  Dead-letter headers:  off\n"
+             "  Paused:               yes\n",
+             "queue", "settings", "q");
+    MUST_SAY(f, "Resumed queue \"q\"\n", "queue", "resume", "q");
+    MUST_SAY(f, "{\"queue\": \"q\"}\n", "--json", "queue", "update", "q", "--max-attempts", "0");
+    const char *const refused[] = {"--addr", f->broker.unix_address, "queue", "pause", "r", NULL};
+    assert_int_equal(broker_run(&f->broker, f->broker.fila, refused, output, sizeof(output)), 1);
+    assert_string_equal(output, "fila: pause queue \"r\": queue not found\n");
+    f->passed = true;
+}
+
+static int setup_four_workers(void **state)
+{
+    return fixture_setup_with(state, &(struct broker_options){.workers = 4}, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_config_is_durable, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_config_commands, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_update_is_durable, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_update_reaches_all_workers, setup_four_workers,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_pause_and_resume, setup_four_workers,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_settings_commands, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

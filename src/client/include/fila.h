@@ -316,6 +316,11 @@ struct fila_queue_options {
     const char *on_enqueue; /* Lua source, or NULL */
     const char *on_failure;
     uint64_t visibility_timeout_ms; /* 0: the broker's default */
+    /* Of filad; other brokers ignore them. */
+    uint32_t max_attempts;    /* a message that failed so often goes to the dead-letter queue; 0: no
+                               * limit */
+    bool dead_letter_headers; /* dead letters are delivered with headers that say why they are dead
+                               */
 };
 
 /* Creates a queue and its dead-letter queue; NULL options: all defaults. A script that does not
@@ -338,6 +343,7 @@ struct fila_queue_info {
      * them: less is the share, in percent, that depth includes so far. Other brokers do not say and
      * are taken to be exact. */
     unsigned counted_percent;
+    bool paused;      /* nothing is delivered; other brokers do not say */
     bool quarantined; /* the queue's file is damaged and set aside: its messages are not served */
 };
 
@@ -372,6 +378,7 @@ struct fila_queue_stats {
     size_t key_count;
     struct fila_throttle_stats *throttles;
     size_t throttle_count;
+    bool paused;              /* nothing is delivered */
     unsigned counted_percent; /* as in struct fila_queue_info; for `pending` of the keys, too */
     bool quarantined;
 };
@@ -452,6 +459,42 @@ FILA_API uint64_t fila_queue_details_broker(const struct fila_queue_details *det
  * histogram is empty. */
 FILA_API uint64_t fila_histogram_quantile(const struct fila_histogram *histogram,
                                           unsigned permille);
+
+/* ---- settings of queues; filad only ---- */
+
+/* What is NULL stays as it is. */
+struct fila_queue_changes {
+    const char *on_enqueue; /* Lua source; "" removes the script */
+    const char *on_failure;
+    const uint64_t *visibility_timeout_ms; /* 0: the broker's default; for leases that begin now */
+    const uint32_t *max_attempts;          /* 0: no limit */
+    const bool *dead_letter_headers;
+};
+
+/* In force everywhere when it returns; consumers stay. FILA_SCRIPT_ERROR, with the compiler's
+ * message, changes nothing. */
+FILA_API int fila_queue_update(struct fila *client, const char *name,
+                               const struct fila_queue_changes *changes,
+                               struct fila_error *error) FILA_CHECKED;
+
+/* Stops, or resumes, the delivery of a queue's messages. Producers go on, what is leased can be
+ * acked, and what was on its way to a consumer still arrives. */
+FILA_API int fila_queue_pause(struct fila *client, const char *name, bool paused,
+                              struct fila_error *error) FILA_CHECKED;
+
+struct fila_queue_settings {
+    char *on_enqueue, *on_failure; /* sources; "": none */
+    uint64_t visibility_timeout_ms;
+    uint32_t max_attempts; /* 0: no limit */
+    bool dead_letter_headers;
+    bool paused;
+    uint64_t version;    /* counts the changes of the scripts */
+    uint64_t created_ms; /* since 1970 */
+};
+
+FILA_API struct fila_queue_settings *fila_queue_settings(struct fila *client, const char *name,
+                                                         struct fila_error *error) FILA_CHECKED;
+FILA_API void fila_queue_settings_free(struct fila_queue_settings *settings); /* NULL is fine */
 
 /* ---- runtime configuration ---- */
 

@@ -86,13 +86,13 @@ static void test_queue_list(void **state)
                                      "Cluster nodes: 1\n");
     capture_free(&capture);
     assert_int_equal(RUN(&server, &capture, "queue", "list", "--json"), 0);
-    assert_string_equal(capture.out,
-                        "{\"queues\": [{\"name\": \"orders\", \"depth\": 12, \"in_flight\": 3, "
-                        "\"consumers\": 1, \"leader_node_id\": 0, \"counted_percent\": 100, "
-                        "\"quarantined\": false}, {\"name\": \"orders.dlq\", "
-                        "\"depth\": 0, \"in_flight\": 0, \"consumers\": 0, "
-                        "\"leader_node_id\": 0, \"counted_percent\": 100, "
-                        "\"quarantined\": false}], \"cluster_node_count\": 0}\n");
+    assert_string_equal(
+        capture.out, "{\"queues\": [{\"name\": \"orders\", \"depth\": 12, \"in_flight\": 3, "
+                     "\"consumers\": 1, \"leader_node_id\": 0, \"counted_percent\": 100, "
+                     "\"quarantined\": false, \"paused\": false}, {\"name\": \"orders.dlq\", "
+                     "\"depth\": 0, \"in_flight\": 0, \"consumers\": 0, "
+                     "\"leader_node_id\": 0, \"counted_percent\": 100, "
+                     "\"quarantined\": false, \"paused\": false}], \"cluster_node_count\": 0}\n");
     capture_free(&capture);
     assert_int_equal(RUN(&server, &capture, "queue", "list"), 0);
     assert_string_equal(capture.out, "No queues found.\n");
@@ -148,8 +148,10 @@ static void test_queue_counting(void **state)
                                      "c           0          0          0  quarantined\n");
     capture_free(&capture);
     assert_int_equal(RUN(&server, &capture, "queue", "list", "--json"), 0);
-    assert_non_null(strstr(capture.out, "\"counted_percent\": 43, \"quarantined\": false"));
-    assert_non_null(strstr(capture.out, "\"counted_percent\": 100, \"quarantined\": true"));
+    assert_non_null(
+        strstr(capture.out, "\"counted_percent\": 43, \"quarantined\": false, \"paused\": false"));
+    assert_non_null(
+        strstr(capture.out, "\"counted_percent\": 100, \"quarantined\": true, \"paused\": false"));
     capture_free(&capture);
     assert_int_equal(RUN(&server, &capture, "queue", "inspect", "a"), 0);
     assert_non_null(strstr(capture.out, "Depth:                12, counting 43 %\n"));
