@@ -32,6 +32,18 @@ static void test_timeout(void **state)
     futex_wait(&word, 1, 0);
 }
 
+static void test_until_a_time(void **state)
+{
+    (void)state;
+    _Atomic uint32_t word = 1;
+    uint64_t until = time_monotonic_ns() + 5000000;
+    while (time_monotonic_ns() < until)
+        futex_wait_until(&word, 1, until);
+    futex_wait_until(&word, 1, 0);
+    futex_wait_until(&word, 1, time_monotonic_ns() - 1);
+    futex_wait_until(&word, 2, UINT64_MAX);
+}
+
 /* Two processes pass a turn to and fro, each asleep until the other wakes it. */
 static void test_across_processes(void **state)
 {
@@ -63,6 +75,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_other_value_does_not_sleep),
         cmocka_unit_test(test_timeout),
+        cmocka_unit_test(test_until_a_time),
         cmocka_unit_test(test_across_processes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
