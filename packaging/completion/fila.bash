@@ -31,6 +31,8 @@ _fila_options()
         enqueue) echo -H --header --lines ;;
         consume) echo --count -n --no-ack --nack --timeout ;;
         nack) echo --error ;;
+        redrive) echo --count ;;
+        'queue purge') echo --yes -y ;;
         'config list') echo --prefix ;;
     esac
 }
@@ -78,11 +80,12 @@ _fila()
         offer="--addr --json -h --help -V --version $(_fila_options "$command")"
     else
         case "${#words[@]} ${words[*]}" in
-            '0 ') offer='queue enqueue consume ack nack config' ;;
-            '1 queue') offer='create update delete list inspect pause resume settings' ;;
+            '0 ') offer='queue enqueue consume ack nack config redrive' ;;
+            '1 queue') offer='create update delete list inspect pause resume purge settings' ;;
             '1 config') offer='set get list' ;;
             '2 queue update' | '2 queue pause' | '2 queue resume' | '2 queue settings' |\
-                '2 queue delete' | '2 queue inspect' | '1 enqueue' | '1 consume' | '1 ack' | '1 nack')
+                '2 queue delete' | '2 queue inspect' | '2 queue purge' | '1 redrive' | '1 enqueue' |\
+                '1 consume' | '1 ack' | '1 nack')
                 offer=$(_fila_queues)
                 ;;
         esac

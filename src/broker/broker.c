@@ -57,6 +57,7 @@ struct broker *broker_open(const struct broker_options *options, struct err *err
     list_init(&broker->locals);
     list_init(&broker->pulls);
     list_init(&broker->later);
+    list_init(&broker->tasks);
     list_init(&broker->subscriptions);
     buf_init(&broker->value, 0);
     buf_init(&broker->rewritten, 0);
@@ -94,6 +95,7 @@ void broker_close(struct broker *broker)
 {
     if (!broker)
         return;
+    (void)broker_break_off(broker);
     LIST_EACH_SAFE(&broker->locals, entry)
     {
         struct local_queue *local = CONTAINER_OF(entry, struct local_queue, link);
@@ -263,6 +265,8 @@ static broker_executor *const executors[OPERATION_KINDS] = {
     [OPERATION_LIST_QUEUES] = broker_list_queues,
     [OPERATION_GET_STATS] = broker_get_stats,
     [OPERATION_QUEUE_DETAILS] = broker_queue_details,
+    [OPERATION_REDRIVE] = broker_redrive,
+    [OPERATION_PURGE_QUEUE] = broker_purge,
     [OPERATION_SET_CONFIG] = broker_set_config,
     [OPERATION_GET_CONFIG] = broker_get_config,
     [OPERATION_LIST_CONFIG] = broker_list_config,

@@ -89,6 +89,8 @@ struct broker {
     struct queue_db_bulk bulk;
     struct read_ahead ahead; /* of deliveries */
     struct apart_progress apart;
+    struct list tasks;            /* task.link */
+    bool ending;                  /* tasks stop with what they have */
     uint64_t next_dlq_warning_ms; /* monotonic */
     struct err failure;
 };
@@ -105,6 +107,14 @@ void broker_close(struct broker *broker);
  * next environment; of those before it, the ones whose fate is unknown have FIBP_STORAGE_ERROR. */
 int broker_execute(struct broker *broker, struct operation *first, struct operation **rest)
     __attribute__((warn_unused_result));
+
+/* Does a step, of bounded time, of operations that take long and have `later` set; *finished is a
+ * chain of those that are done. *more: there are others. Between two steps anything else may be
+ * done. */
+int broker_step(struct broker *broker, struct operation **finished, bool *more)
+    __attribute__((warn_unused_result));
+/* Breaks off all of them, whose fate is unknown then, and returns the chain. */
+struct operation *broker_break_off(struct broker *broker);
 
 /* Acts on changes of the catalog: lets go of deleted queues and ends their subscriptions. It frees
  * the `struct local_queue` of deleted queues and tells the keeper that their zone queues may be
@@ -176,6 +186,7 @@ void broker_want_pull_later(struct broker *broker, struct local_queue *local);
 typedef int broker_executor(struct broker *broker, struct operation *operation);
 broker_executor broker_subscribe, broker_unsubscribe, broker_room;
 broker_executor broker_return;
+broker_executor broker_redrive, broker_purge;
 broker_executor broker_create_queue, broker_delete_queue, broker_list_queues, broker_get_stats,
     broker_queue_details;
 broker_executor broker_update_queue, broker_get_settings;

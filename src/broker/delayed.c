@@ -55,12 +55,14 @@ void delayed_publish(struct write *write, uint64_t due_ms)
 
 /* --- reading --- */
 
-/* Fills the bulk buffer from the first one on. DB_NOTFOUND: nothing is there. */
-static int read_first(struct broker *broker, struct local_queue *local)
+/* Fills the bulk buffer from the first one on that stands at a position or behind it. DB_NOTFOUND:
+ * nothing is there. */
+static int read_from(struct broker *broker, struct local_queue *local, uint64_t due_ms,
+                     uint64_t seq)
 {
     uint8_t from[RECORD_DELAYED_KEY_SIZE];
     DBC *cursor = NULL;
-    record_delayed_key(from, 0, 0);
+    record_delayed_key(from, due_ms, seq);
     int result = queue_db_cursor(local->db, &cursor);
     if (!result)
         result = queue_db_bulk_read(cursor, &broker->bulk, str_of(from, sizeof(from)), READ_BYTES);
@@ -152,7 +154,7 @@ static int stage_all_due(struct delayed_batch *batch, uint64_t wall_ms)
     struct delayed_message message = {.due_ms = 0};
     struct str value;
     bool ended = false;
-    int result = read_first(batch->write.broker, batch->write.local);
+    int result = read_from(batch->write.broker, batch->write.local, 0, 0);
     if (result)
         return result == DB_NOTFOUND ? 0 : result;
     while (!result && next_delayed(batch, &message, &value, &ended)) {
@@ -177,7 +179,6 @@ static void forget_counted(struct delayed_batch *batch)
     struct queue *queue = batch->write.queue;
     for (uint32_t i = 0; i < batch->count; i++)
         queue->delayed -= batch->messages[i].counted;
-    queue->next_due_ms = batch->next_due_ms;
 }
 
 static void publish_due(struct delayed_batch *batch)
@@ -185,6 +186,7 @@ static void publish_due(struct delayed_batch *batch)
     struct queue *queue = batch->write.queue;
     write_publish(&batch->write);
     forget_counted(batch);
+    queue->next_due_ms = batch->next_due_ms;
     for (uint32_t i = 0; i < batch->count; i++) {
         struct lane *lane = batch->messages[i].lane;
         if (!lane)
@@ -318,51 +320,72 @@ static int stage_purge(struct delayed_batch *batch, struct delayed_message *mess
     return result;
 }
 
-static int run_purge(struct delayed_batch *batch)
+/* Notes in `walk` how far it has come. */
+static int stage_all_purged(struct delayed_batch *batch, struct delayed_walk *walk)
 {
     struct delayed_message message;
     struct str value;
     bool ended = false;
+    int result = read_from(batch->write.broker, batch->write.local, walk->due_ms, walk->seq);
+    if (result == DB_NOTFOUND)
+        ended = true;
+    else if (result)
+        return result;
+    while (!ended && batch->count < DELAYED_BATCH &&
+           next_delayed(batch, &message, &value, &ended)) {
+        if (message.seq < walk->before)
+            result = stage_purge(batch, &message, value);
+        if (result)
+            return result;
+        walk->due_ms = message.due_ms;
+        walk->seq = message.seq + 1;
+    }
+    walk->ended = ended;
+    return 0;
+}
+
+static int run_purge(struct delayed_batch *batch, struct delayed_walk *walk)
+{
+    struct delayed_walk next = *walk;
+    struct queue *queue = batch->write.queue;
     DB_TXN *txn = NULL;
     int result = env_begin(batch->write.broker->env, &txn);
     if (result)
         return result;
     begin_batch(batch, txn);
-    result = read_first(batch->write.broker, batch->write.local);
-    while (!result && next_delayed(batch, &message, &value, &ended)) {
-        if (batch->count == DELAYED_BATCH) {
-            batch->next_due_ms = message.due_ms;
-            break;
-        }
-        result = stage_purge(batch, &message, value);
-    }
-    if (!result && !ended && batch->count && batch->next_due_ms == UINT64_MAX)
-        batch->next_due_ms = batch->messages[batch->count - 1].due_ms;
+    result = stage_all_purged(batch, &next);
     if (result)
         (void)txn->abort(txn);
     else
         result = env_commit(txn, batch->write.broker->options.commit);
-    if (!result) {
-        forget_counted(batch);
-        atomic_fetch_add(&batch->write.queue->chunks_removed, batch->write.chunks_removed);
-    } else {
+    if (result) {
         batch->count = 0;
+        return result;
     }
-    return result == DB_NOTFOUND ? 0 : result;
+    *walk = next;
+    forget_counted(batch);
+    queue->counters->purged += batch->count;
+    atomic_fetch_add(&queue->chunks_removed, batch->write.chunks_removed);
+    return 0;
 }
 
-int delayed_purge(struct broker *broker, struct local_queue *local, uint32_t *purged, int *result)
+int delayed_purge(struct broker *broker, struct local_queue *local, struct delayed_walk *walk,
+                  uint32_t *purged, int *result)
 {
     struct delayed_batch batch;
     int status = 0, tries = 0;
     *purged = 0;
     if (open_batch(&batch, broker, local, result) != 0)
         return -1;
-    if (!*result && !atomic_load(&local->queue->dead))
+    if (*result == ENOENT) { /* nothing was ever written to it */
+        walk->ended = true;
+        *result = 0;
+    } else if (!*result && !atomic_load(&local->queue->dead)) {
         do {
-            *result = run_purge(&batch);
+            *result = run_purge(&batch, walk);
         } while ((env_is_conflict(*result) || broker_make_room(broker, *result)) &&
                  ++tries < CONFLICTS_MAX);
+    }
     lock_release(&local->queue->lock);
     broker_note_lock(broker, local->queue, batch.write.monotonic_ms);
     if (broker_is_fatal(*result))

@@ -20,10 +20,17 @@ int delayed_put(struct write *write, uint64_t due_ms, uint64_t seq, const struct
 /* After the commit. */
 void delayed_publish(struct write *write, uint64_t due_ms);
 
-/* Deletes up to DELAYED_BATCH delayed messages of a queue, the first due first, and what is stored
- * apart of them. It takes the queue's lock. *purged 0: there is none, or *result (Berkeley DB's)
- * tells why it could not be done. */
-int delayed_purge(struct broker *broker, struct local_queue *local, uint32_t *purged, int *result)
-    __attribute__((warn_unused_result));
+/* A walk through the delayed messages of a queue, by their due times. */
+struct delayed_walk {
+    uint64_t before;      /* messages from this number on stay */
+    uint64_t due_ms, seq; /* where it goes on */
+    bool ended;
+};
+
+/* Deletes up to DELAYED_BATCH delayed messages of a queue, and what is stored apart of them. It
+ * takes the queue's lock. *purged can be 0 although the walk has not ended. *result is Berkeley
+ * DB's. */
+int delayed_purge(struct broker *broker, struct local_queue *local, struct delayed_walk *walk,
+                  uint32_t *purged, int *result) __attribute__((warn_unused_result));
 
 #endif

@@ -285,6 +285,8 @@ static void publish_message(struct move *move, struct moving *moving)
     }
     if (moving->letter)
         count_letter(move->from.queue->counters, moving->letter);
+    else
+        move->to.queue->counters->redriven++;
     queue_lane_update(move->from.queue, lane, move->from.monotonic_ms);
     if (!queue_lane_runnable(to_lane) && !to_lane->unscanned)
         to_lane->next = moving->to_seq;

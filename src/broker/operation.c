@@ -15,6 +15,8 @@ bool operation_changes_store(const struct operation *operation)
     case OPERATION_DELETE_QUEUE:
     case OPERATION_SET_CONFIG:
     case OPERATION_UPDATE_QUEUE:
+    case OPERATION_REDRIVE:
+    case OPERATION_PURGE_QUEUE:
         return true;
     default:
         return false;
@@ -24,7 +26,7 @@ bool operation_changes_store(const struct operation *operation)
 void operation_reset(struct operation *operation)
 {
     operation->status = FIBP_OK;
-    operation->wrote = operation->undecided = false;
+    operation->wrote = operation->undecided = operation->later = false;
     operation->reason = NULL;
     if (operation->kind == OPERATION_NACK) {
         ((struct operation_settle *)operation)->deciding = NULL;

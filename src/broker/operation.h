@@ -33,6 +33,8 @@ enum operation_kind {
     OPERATION_LIST_QUEUES,
     OPERATION_GET_STATS,
     OPERATION_QUEUE_DETAILS,
+    OPERATION_REDRIVE,
+    OPERATION_PURGE_QUEUE,
     OPERATION_SET_CONFIG,
     OPERATION_GET_CONFIG,
     OPERATION_LIST_CONFIG,
@@ -54,6 +56,7 @@ struct operation {
     uint8_t status;           /* outcome as a whole, FIBP_OK unless the whole operation failed */
     bool undecided;           /* out, NACK: no answer yet; a script is to be asked (`deciding`) */
     bool wrote;               /* set by the pipeline: the answer waits for a flush of the log */
+    bool later;               /* set by the pipeline: it takes long, others go on meanwhile */
     uint32_t request_id;      /* the owner's, not looked at */
     void *owner;              /* the owner's, not looked at */
     const char *reason;       /* words for `status` when they say more than its default; static */
@@ -240,6 +243,23 @@ struct operation_list_config {
     struct buf rows; /* out; for each row `u32 bytes of the key` `u32 of the value` and both, in
                       * byte order of keys. Freed by operation_free */
     uint32_t count;  /* out */
+};
+
+/* Moves ready messages of a dead-letter queue back, oldest first. FIBP_OK also when it had to stop
+ * early after it had moved some, but for the end of the environment. */
+struct operation_redrive {
+    struct operation operation;
+    struct str name; /* of the dead-letter queue */
+    uint64_t limit;  /* 0: all that it holds at the start */
+    uint64_t moved;  /* out */
+};
+
+/* Deletes the ready and delayed messages that a queue holds at the start. The status as in a
+ * redrive. */
+struct operation_purge {
+    struct operation operation;
+    struct str name;
+    uint64_t purged; /* out */
 };
 
 /* One message as a dialect encodes it into a delivery. */

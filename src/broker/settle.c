@@ -58,21 +58,21 @@ static void log_missing(const struct write *write, const struct lease *lease)
 
 /* --- ack --- */
 
-/* What is apart goes with its message when it is small; otherwise it is marked for removal. */
-static int remove_apart(struct write *write, struct write_entry *entry, const struct lease *lease)
+int write_remove_apart(struct write *write, struct write_entry *entry, const struct uuid *id,
+                       uint64_t apart)
 {
     struct queue_db *db = write->local->db;
     uint32_t count = 0;
     bool done = false;
-    if (!apart_is_large(lease->apart) && write->small_removed < APART_SMALL_BATCH) {
-        write->small_removed += lease->apart;
-        int result = chunks_delete(db, write->txn, &lease->id, UINT32_MAX, &count, &done);
+    if (!apart_is_large(apart) && write->small_removed < APART_SMALL_BATCH) {
+        write->small_removed += apart;
+        int result = chunks_delete(db, write->txn, id, UINT32_MAX, &count, &done);
         write->chunks_removed += count;
         return result;
     }
     struct record_marker marker = apart_marker(write->broker);
     entry->leftover = true;
-    return chunks_mark(db, write->txn, &lease->id, &marker);
+    return chunks_mark(db, write->txn, id, &marker);
 }
 
 static int ack_stage(struct write *write, struct write_entry *entry)
@@ -99,7 +99,8 @@ static int ack_stage(struct write *write, struct write_entry *entry)
         log_missing(write, lease);
         result = 0;
     }
-    return result || !lease->apart ? result : remove_apart(write, entry, lease);
+    return result || !lease->apart ? result
+                                   : write_remove_apart(write, entry, &lease->id, lease->apart);
 }
 
 static void undo_lease(struct write *write, struct write_entry *entry)

@@ -22,6 +22,7 @@ static const struct write_method *const methods[WRITE_KINDS] = {
     [WRITE_ENQUEUE] = &write_enqueue,
     [WRITE_ACK] = &write_ack,
     [WRITE_RETRY] = &write_retry,
+    [WRITE_PURGE] = &write_purge,
 };
 
 /* --- within a transaction --- */

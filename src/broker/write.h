@@ -18,7 +18,7 @@ int write_execute(struct broker *broker, struct operation *first, struct operati
 
 /* --- between the files of the hot path --- */
 
-enum write_kind { WRITE_ENQUEUE, WRITE_ACK, WRITE_RETRY, WRITE_KINDS };
+enum write_kind { WRITE_ENQUEUE, WRITE_ACK, WRITE_RETRY, WRITE_PURGE, WRITE_KINDS };
 
 struct dead_letter;
 
@@ -34,13 +34,15 @@ struct write_entry {
     bool staged;       /* its records are in the transaction */
     bool dead;         /* retry: the message is to be dead-lettered instead; nothing is staged */
     bool leftover;     /* ack: chunks are to be removed once the message is gone */
-    struct lane *lane; /* enqueue */
+    bool counted;      /* purge: lane->ready knows of it */
+    struct lane *lane; /* enqueue, purge */
     const struct operation_decision *decision; /* nack: what a script said; NULL: none was asked */
     const struct dead_letter *kept; /* retry: it could not be dead-lettered; its message */
-    struct uuid id;                 /* retry, dead: of the message */
+    struct uuid id;                 /* retry, dead; purge: of the message */
     uint64_t token;                 /* ... and of its lease */
     struct lease *lease; /* ack, retry: the one that ends; NULL for a second ack of one frame */
-    uint64_t seq;        /* enqueue, retry: the new position */
+    uint64_t seq;        /* enqueue, retry: the new position; purge: the old one */
+    uint64_t apart;      /* purge: bytes of it that are stored apart */
     uint64_t due_ms;     /* enqueue, retry: when it becomes ready, wall clock; 0: at once */
 };
 
@@ -71,7 +73,7 @@ struct write_method {
     void (*set_status)(struct write_entry *entry, uint8_t status);
 };
 
-extern const struct write_method write_enqueue, write_ack, write_retry;
+extern const struct write_method write_enqueue, write_ack, write_retry, write_purge;
 
 /* The parts of a transaction, for one that spans two queues (broker/move): begin notes the queue's
  * numbers, consequences writes lanes and batches, undo and publish leave the zone as it was or as
@@ -95,6 +97,10 @@ int write_locked(struct broker *broker, struct local_queue *local, struct write_
  */
 struct lane *write_stage_lane(struct write *write, struct str fairness_key, uint32_t weight,
                               uint16_t throttle_count, struct str throttle_keys);
+/* Removes what is apart of a message in the transaction, or marks it for removal after it when it
+ * is large: entry->leftover then. */
+int write_remove_apart(struct write *write, struct write_entry *entry, const struct uuid *id,
+                       uint64_t apart) __attribute__((warn_unused_result));
 /* Notes that a lease leaves its batch. */
 void write_stage_removal(struct write *write, struct lease *lease);
 void write_undo_removal(struct write *write, struct lease *lease);

@@ -6,8 +6,9 @@
 #include "cli/output.h"
 
 const struct args_command *const cli_commands[] = {
-    cli_queue_commands,  cli_settings_commands, cli_enqueue_commands, cli_consume_commands,
-    cli_settle_commands, cli_config_commands,   cli_absent_commands,  NULL,
+    cli_queue_commands,    cli_settings_commands, cli_enqueue_commands,
+    cli_consume_commands,  cli_settle_commands,   cli_config_commands,
+    cli_messages_commands, cli_absent_commands,   NULL,
 };
 
 int cli_connect(struct cli *cli)
@@ -16,6 +17,8 @@ int cli_connect(struct cli *cli)
     fila_options_init(&options);
     options.address = cli->address;
     options.max_message_size = CLI_MESSAGE_MAX; /* the broker has a limit of its own */
+    if (cli->request_timeout_ms)
+        options.request_timeout_ms = cli->request_timeout_ms;
     cli->client = fila_connect(&options, &cli->error);
     if (cli->client)
         return CLI_OK;

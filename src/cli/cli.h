@@ -21,8 +21,9 @@ enum cli_status {
 struct cli {
     const char *address; /* NULL: the library's default */
     bool json;
-    struct fila *client;     /* after cli_connect() */
-    struct fila_error error; /* for the calls of a command; freed at the end */
+    uint64_t request_timeout_ms; /* before cli_connect(); 0: the library's default */
+    struct fila *client;         /* after cli_connect() */
+    struct fila_error error;     /* for the calls of a command; freed at the end */
 };
 
 /* One table for each group of commands; each ends with NULL words. */
@@ -32,6 +33,7 @@ extern const struct args_command cli_consume_commands[];
 extern const struct args_command cli_settle_commands[];
 extern const struct args_command cli_settings_commands[];
 extern const struct args_command cli_config_commands[];
+extern const struct args_command cli_messages_commands[];
 extern const struct args_command cli_absent_commands[];
 
 extern const struct args_command *const cli_commands[]; /* ends with NULL */

@@ -293,6 +293,5 @@ const struct args_command cli_queue_commands[] = {
     {"queue delete", "NAME", 1, 1, "Delete a queue and its messages", NULL, queue_delete},
     {"queue list", "", 0, 0, "List all queues", NULL, queue_list},
     {"queue inspect", "NAME", 1, 1, "Show the numbers of one queue", NULL, queue_inspect},
-    {"queue purge", "NAME", 1, 1, "", NULL, NULL},
     {NULL, NULL, 0, 0, NULL, NULL, NULL},
 };

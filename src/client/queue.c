@@ -82,6 +82,45 @@ int fila_queue_delete(struct fila *client, const char *name, struct fila_error *
     return call_run(client, OPCODE_DELETE_QUEUE, &frame, encoded, queue_decode_code, NULL, error);
 }
 
+/* A code and a number of messages. */
+static int queue_decode_number(struct wire_reader *reader, void *output, size_t count,
+                               struct fila_error *error)
+{
+    (void)count;
+    if (queue_code(reader, error) != 0)
+        return -1;
+    return framed_client_redrive_result(reader, output) ? 0 : -1;
+}
+
+int fila_redrive(struct fila *client, const char *dead_letter_queue, uint64_t count,
+                 uint64_t *moved, struct fila_error *error)
+{
+    struct str queue = str_from_c(dead_letter_queue);
+    struct buf frame;
+
+    *moved = 0;
+    if (call_check_text(queue, "queue name", error) != 0)
+        return -1;
+    buf_init(&frame, 0);
+    int encoded = framed_client_redrive(&frame, 0, queue, count);
+    return call_run(client, OPCODE_REDRIVE, &frame, encoded, queue_decode_number, moved, error);
+}
+
+int fila_queue_purge(struct fila *client, const char *name, uint64_t *purged,
+                     struct fila_error *error)
+{
+    struct str queue = str_from_c(name);
+    struct buf frame;
+
+    *purged = 0;
+    if (call_check_text(queue, "queue name", error) != 0)
+        return -1;
+    buf_init(&frame, 0);
+    int encoded = framed_client_text(&frame, OPCODE_PURGE_QUEUE, 0, queue);
+    return call_run(client, OPCODE_PURGE_QUEUE, &frame, encoded, queue_decode_number, purged,
+                    error);
+}
+
 /* A copy of a name; on failure `error` is set. */
 static char *queue_text(struct str text, struct fila_error *error)
 {

@@ -184,6 +184,7 @@ bool framed_get_config(struct wire_reader *reader, struct str *key) FRAMED_CHECK
 bool framed_list_config(struct wire_reader *reader, struct str *prefix) FRAMED_CHECK;
 /* `limit`: how many messages to move; 0: all. */
 bool framed_redrive(struct wire_reader *reader, struct str *queue, uint64_t *limit) FRAMED_CHECK;
+bool framed_purge(struct wire_reader *reader, struct str *queue) FRAMED_CHECK; /* extension */
 bool framed_create_api_key(struct wire_reader *reader,
                            struct framed_create_api_key *request) FRAMED_CHECK;
 bool framed_revoke_api_key(struct wire_reader *reader, struct str *key_id) FRAMED_CHECK;
@@ -214,6 +215,8 @@ int framed_get_config_result(struct buf *buf, uint32_t request_id, enum fibp_sta
                              struct str value) FRAMED_CHECK;
 int framed_redrive_result(struct buf *buf, uint32_t request_id, enum fibp_status status,
                           uint64_t moved) FRAMED_CHECK;
+int framed_purge_result(struct buf *buf, uint32_t request_id, enum fibp_status status,
+                        uint64_t purged) FRAMED_CHECK;
 int framed_create_api_key_result(struct buf *buf, uint32_t request_id, enum fibp_status status,
                                  struct str key_id, struct str key,
                                  bool is_superadmin) FRAMED_CHECK;

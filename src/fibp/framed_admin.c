@@ -44,6 +44,11 @@ bool framed_redrive(struct wire_reader *reader, struct str *queue, uint64_t *lim
     return wire_str(reader, "dead-letter queue", queue) && wire_u64(reader, "count", limit);
 }
 
+bool framed_purge(struct wire_reader *reader, struct str *queue)
+{
+    return wire_str(reader, "queue", queue);
+}
+
 bool framed_create_api_key(struct wire_reader *reader, struct framed_create_api_key *request)
 {
     return wire_str(reader, "name", &request->name) &&
@@ -123,12 +128,25 @@ int framed_get_config_result(struct buf *buf, uint32_t request_id, enum fibp_sta
     return frame_end(buf, start, FRAME_LENGTH_MAX);
 }
 
+/* A code and how many messages it was. */
+static int framed_number_result(struct buf *buf, enum opcode opcode, uint32_t request_id,
+                                enum fibp_status status, uint64_t messages)
+{
+    size_t start = framed_result_begin(buf, opcode, request_id, status);
+    buf_append_u64(buf, messages);
+    return frame_end(buf, start, FRAME_LENGTH_MAX);
+}
+
 int framed_redrive_result(struct buf *buf, uint32_t request_id, enum fibp_status status,
                           uint64_t moved)
 {
-    size_t start = framed_result_begin(buf, OPCODE_REDRIVE_RESULT, request_id, status);
-    buf_append_u64(buf, moved);
-    return frame_end(buf, start, FRAME_LENGTH_MAX);
+    return framed_number_result(buf, OPCODE_REDRIVE_RESULT, request_id, status, moved);
+}
+
+int framed_purge_result(struct buf *buf, uint32_t request_id, enum fibp_status status,
+                        uint64_t purged)
+{
+    return framed_number_result(buf, OPCODE_PURGE_QUEUE_RESULT, request_id, status, purged);
 }
 
 int framed_create_api_key_result(struct buf *buf, uint32_t request_id, enum fibp_status status,

@@ -126,6 +126,7 @@ void framed_client_reason(struct wire_reader *reader, struct str *reason);
 
 /* The rest of CreateQueueResult (queue_id) and GetConfigResult (value). */
 bool framed_client_text_result(struct wire_reader *reader, struct str *text) FRAMED_CHECK;
+/* Of PurgeQueue as well. */
 bool framed_client_redrive_result(struct wire_reader *reader, uint64_t *moved) FRAMED_CHECK;
 bool framed_client_create_api_key_result(struct wire_reader *reader, struct str *key_id,
                                          struct str *key, bool *is_superadmin) FRAMED_CHECK;

@@ -5,6 +5,7 @@
 #include "worker/delivery.h"
 #include "worker/framed_config.h"
 #include "worker/framed_enqueue.h"
+#include "worker/framed_messages.h"
 #include "worker/framed_queues.h"
 #include "worker/framed_request.h"
 #include "worker/framed_settings.h"
@@ -193,6 +194,8 @@ static const struct framed_handler *const framed_handlers[256] = {
     [OPCODE_UPDATE_QUEUE] = &framed_update_queue_handler,
     [OPCODE_PAUSE_QUEUE] = &framed_pause_queue_handler,
     [OPCODE_GET_QUEUE_SETTINGS] = &framed_get_settings_handler,
+    [OPCODE_REDRIVE] = &framed_redrive_handler,
+    [OPCODE_PURGE_QUEUE] = &framed_purge_handler,
     [OPCODE_SET_CONFIG] = &framed_set_config_handler,
     [OPCODE_GET_CONFIG] = &framed_get_config_handler,
     [OPCODE_LIST_CONFIG] = &framed_list_config_handler,

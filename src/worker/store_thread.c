@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "fibp/status.h"
 #include "os/futex.h"
 #include "os/log.h"
 
@@ -114,7 +115,8 @@ static void close_store(struct pipeline *pipeline)
 
 /* --- work --- */
 
-/* Gives back what needs no flush; returns the chain of what does. *count: how many. */
+/* Gives back what needs no flush; returns the chain of what does. *count: how many. What is done
+ * later is neither. */
 static struct operation *give_back_reads(struct pipeline *pipeline, struct operation *first,
                                          const struct operation *end, unsigned *count)
 {
@@ -123,6 +125,10 @@ static struct operation *give_back_reads(struct pipeline *pipeline, struct opera
     *count = 0;
     while (first != end) {
         struct operation *next = first->next;
+        if (first->later) {
+            first = next;
+            continue;
+        }
         if (first->wrote && commit) {
             *last = first;
             last = &first->next;
@@ -176,12 +182,21 @@ static int fail(struct pipeline *pipeline)
     return -1;
 }
 
-/* Executes a chain, delivers, and passes on what must be flushed. */
+/* Goes on with what takes long; *count and what it returns as give_back_reads does. */
+static struct operation *step(struct pipeline *pipeline, int *status, bool *more, unsigned *count)
+{
+    struct operation *finished = NULL;
+    *status = broker_step(pipeline->broker, &finished, more);
+    return give_back_reads(pipeline, finished, NULL, count);
+}
+
+/* Executes a chain, delivers, goes on with what takes long, and passes on what must be flushed. */
 static int work(struct pipeline *pipeline, struct operation *first, bool *more)
 {
-    struct operation *rest = first;
-    unsigned count = 0;
+    struct operation *rest = first, *done = NULL;
+    unsigned count = 0, done_count = 0;
     int status = -1, delivered = -1;
+    bool steps = false;
     *more = false;
     if (!enter(pipeline)) {
         pipeline->unexecuted = first;
@@ -195,11 +210,14 @@ static int work(struct pipeline *pipeline, struct operation *first, bool *more)
     pipeline->unexecuted = rest;
     if (status == 0)
         delivered = broker_deliver(pipeline->broker, PULLS);
+    if (delivered >= 0)
+        done = step(pipeline, &status, &steps, &done_count);
     if (status != 0 || delivered < 0)
         fail(pipeline);
     leave(pipeline);
     confirm(pipeline, wrote, count);
-    *more = delivered > 0 || rest;
+    confirm(pipeline, done, done_count);
+    *more = delivered > 0 || rest || steps;
     return status == 0 && delivered >= 0 ? 0 : -1;
 }
 
@@ -217,12 +235,37 @@ static void run(struct pipeline *pipeline)
             pipeline->unexecuted = first;
             break;
         }
-        if (stop == PIPELINE_FINISH && !first)
+        pipeline->broker->ending = stop == PIPELINE_FINISH;
+        if (stop == PIPELINE_FINISH && !first && list_empty(&pipeline->broker->tasks))
             break;
         if (work(pipeline, first, &more) != 0 || atomic_load(&pipeline->sync_failed))
             break;
         if (!more && mailbox_empty(&pipeline->requests))
             zone_sleep(slot_of(pipeline), seen, SLEEP_MS);
+    }
+}
+
+/* What takes long and is not done: its fate is unknown when it writes, and begins anew otherwise.
+ */
+static void break_off(struct pipeline *pipeline)
+{
+    struct operation **last = &pipeline->unexecuted;
+    struct operation *operation = broker_break_off(pipeline->broker);
+    while (*last)
+        last = &(*last)->next;
+    while (operation) {
+        struct operation *next = operation->next;
+        operation_reset(operation);
+        operation->next = NULL;
+        if (operation_changes_store(operation)) {
+            operation->status = FIBP_STORAGE_ERROR;
+            operation->reason = "the store failed while this was under way";
+            pipeline_post_result(pipeline, operation);
+        } else {
+            *last = operation;
+            last = &operation->next;
+        }
+        operation = next;
     }
 }
 
@@ -250,6 +293,7 @@ void store_thread_run(void *argument)
         atomic_compare_exchange_strong(&pipeline->state, &opening, PIPELINE_RUNNING);
         atomic_store(&pipeline->empty, false);
         run(pipeline);
+        break_off(pipeline);
         atomic_store(&pipeline->empty, true);
         stop_sync_thread(pipeline);
         if (atomic_load(&pipeline->sync_failed) && !pipeline->failure.text[0])

@@ -121,6 +121,9 @@ static void fuzz_admin(struct str body)
     if (framed_set_config(&reader, &key, &value))
         require_inside(body, value);
     wire_reader_init(&reader, body);
+    if (framed_purge(&reader, &key))
+        require_inside(body, key);
+    wire_reader_init(&reader, body);
     if (framed_redrive(&reader, &key, &limit))
         require_inside(body, key);
     wire_reader_init(&reader, body);

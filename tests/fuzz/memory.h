@@ -219,6 +219,41 @@ static inline void memory_details(struct operation_queue_details *details)
     details->count = 1;
 }
 
+static inline void memory_redrive(struct operation_redrive *redrive)
+{
+    uint32_t from = memory_find(redrive->name);
+    uint32_t to = redrive->name.size > 4
+                      ? memory_find(str_of(redrive->name.data, redrive->name.size - 4))
+                      : MEMORY_QUEUES;
+    if (from == MEMORY_QUEUES)
+        redrive->operation.status = FIBP_QUEUE_NOT_FOUND;
+    else if (!str_ends_with(redrive->name, STR(".dlq")))
+        redrive->operation.status = FIBP_NOT_A_DLQ;
+    else if (to == MEMORY_QUEUES)
+        redrive->operation.status = FIBP_PARENT_QUEUE_NOT_FOUND;
+    for (size_t i = 0; redrive->operation.status == FIBP_OK && i < memory.message_count; i++) {
+        struct memory_message *message = &memory.messages[i];
+        if (message->queue != from || message->token ||
+            (redrive->limit && redrive->moved == redrive->limit))
+            continue;
+        message->queue = to;
+        message->attempt = 0;
+        redrive->moved++;
+    }
+}
+
+static inline void memory_purge(struct operation_purge *purge)
+{
+    uint32_t queue = memory_find(purge->name);
+    if (queue == MEMORY_QUEUES)
+        purge->operation.status = FIBP_QUEUE_NOT_FOUND;
+    for (size_t i = memory.message_count; i-- > 0 && queue < MEMORY_QUEUES;)
+        if (memory.messages[i].queue == queue && !memory.messages[i].token) {
+            memory_remove(i);
+            purge->purged++;
+        }
+}
+
 /* --- deliveries --- */
 
 static inline bool memory_wants(struct subscription *subscription)
@@ -413,6 +448,12 @@ static inline void memory_execute(struct operation *operation)
         break;
     case OPERATION_LIST_QUEUES:
         memory_list((struct operation_list_queues *)operation);
+        break;
+    case OPERATION_REDRIVE:
+        memory_redrive((struct operation_redrive *)operation);
+        break;
+    case OPERATION_PURGE_QUEUE:
+        memory_purge((struct operation_purge *)operation);
         break;
     case OPERATION_GET_STATS:
         memory_stats((struct operation_get_stats *)operation);

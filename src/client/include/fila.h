@@ -333,6 +333,21 @@ FILA_API int fila_queue_create(struct fila *client, const char *name,
 FILA_API int fila_queue_delete(struct fila *client, const char *name,
                                struct fila_error *error) FILA_CHECKED;
 
+/* Moves messages of a dead-letter queue back to the queue they came from, oldest first, with their
+ * attempts set to 0: at most `count`, or with 0 all that it holds now. Leased and delayed ones
+ * stay. *moved tells how many it were; less than asked for also when the broker had to stop early
+ * (no room, the queue was deleted): call it again. FILA_NOT_A_DLQ, FILA_QUEUE_NOT_FOUND and
+ * FILA_PARENT_NOT_FOUND as their names say; FILA_STORAGE_ERROR when nothing could be moved or
+ * when the store failed meanwhile: then an unknown number has been moved. The broker moves tens of
+ * thousands in a second; keep `count` so small that the answer comes within the time limit. */
+FILA_API int fila_redrive(struct fila *client, const char *dead_letter_queue, uint64_t count,
+                          uint64_t *moved, struct fila_error *error) FILA_CHECKED;
+
+/* Deletes all messages that a queue holds now, but for those that are leased. *purged tells how
+ * many it were. An extension: other brokers answer FILA_INVALID_FRAME. */
+FILA_API int fila_queue_purge(struct fila *client, const char *name, uint64_t *purged,
+                              struct fila_error *error) FILA_CHECKED;
+
 struct fila_queue_info {
     char *name;
     uint64_t depth;     /* messages, leased ones included */

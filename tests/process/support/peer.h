@@ -17,6 +17,7 @@
 #include "core/str.h"
 #include "core/uuid.h"
 #include "fibp/framed_client.h"
+#include "fibp/opcode.h"
 
 #define PEER_PATIENCE_MS 30000u
 
@@ -68,6 +69,15 @@ int peer_stats(struct peer *peer, const char *name, struct framed_stats *stats, 
 int peer_stats_counted(struct peer *peer, const char *name, struct framed_stats *stats,
                        uint8_t *counted, struct err *err);
 int peer_ping(struct peer *peer, struct err *err);
+int peer_redrive(struct peer *peer, const char *name, uint64_t limit, uint64_t *moved,
+                 struct err *err);
+int peer_purge(struct peer *peer, const char *name, uint64_t *purged, struct err *err);
+/* The same in two halves; `expected` is the opcode of the answer. */
+int peer_redrive_send(struct peer *peer, const char *name, uint64_t limit, uint32_t *request_id,
+                      struct err *err);
+int peer_purge_send(struct peer *peer, const char *name, uint32_t *request_id, struct err *err);
+int peer_messages_answer(struct peer *peer, uint32_t request_id, enum opcode expected,
+                         uint64_t *count, struct err *err);
 
 struct peer_message {
     const char *queue;

@@ -162,6 +162,59 @@ int peer_stats(struct peer *peer, const char *name, struct framed_stats *stats, 
     return peer_stats_counted(peer, name, stats, &counted, err);
 }
 
+int peer_redrive_send(struct peer *peer, const char *name, uint64_t limit, uint32_t *request_id,
+                      struct err *err)
+{
+    *request_id = peer_next_request(peer);
+    if (framed_client_redrive(&peer->output, *request_id, str_from_c(name), limit) != 0)
+        return err_set(err, 0, "Redrive does not fit");
+    return flush(peer, err);
+}
+
+int peer_purge_send(struct peer *peer, const char *name, uint32_t *request_id, struct err *err)
+{
+    *request_id = peer_next_request(peer);
+    if (framed_client_text(&peer->output, OPCODE_PURGE_QUEUE, *request_id, str_from_c(name)) != 0)
+        return err_set(err, 0, "PurgeQueue does not fit");
+    return flush(peer, err);
+}
+
+int peer_messages_answer(struct peer *peer, uint32_t request_id, enum opcode expected,
+                         uint64_t *count, struct err *err)
+{
+    struct wire_reader reader;
+    uint8_t status;
+    int code;
+    *count = 0;
+    struct peer_frame *frame = await(peer, request_id, expected, &code, err);
+    if (!frame)
+        return code;
+    reader_of(frame, &reader);
+    if (framed_client_code(&reader, &status) && framed_client_redrive_result(&reader, count))
+        code = status;
+    else
+        code = err_set(err, 0, "%s makes no sense", opcode_name(expected));
+    free(frame);
+    return code;
+}
+
+int peer_redrive(struct peer *peer, const char *name, uint64_t limit, uint64_t *moved,
+                 struct err *err)
+{
+    uint32_t id;
+    if (peer_redrive_send(peer, name, limit, &id, err) != 0)
+        return -1;
+    return peer_messages_answer(peer, id, OPCODE_REDRIVE_RESULT, moved, err);
+}
+
+int peer_purge(struct peer *peer, const char *name, uint64_t *purged, struct err *err)
+{
+    uint32_t id;
+    if (peer_purge_send(peer, name, &id, err) != 0)
+        return -1;
+    return peer_messages_answer(peer, id, OPCODE_PURGE_QUEUE_RESULT, purged, err);
+}
+
 int peer_ping(struct peer *peer, struct err *err)
 {
     int code;

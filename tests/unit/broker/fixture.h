@@ -206,6 +206,11 @@ static inline void fixture_execute(struct fixture *fixture, struct operation *op
     while (rest) /* a large one takes several calls */
         if (broker_execute(fixture->broker, rest, &rest) != 0)
             fail_msg("%s", fixture->broker->failure.text);
+    for (bool more = operation->later; more && operation->later;) {
+        struct operation *finished = NULL;
+        if (broker_step(fixture->broker, &finished, &more) != 0)
+            fail_msg("%s", fixture->broker->failure.text);
+    }
 }
 
 static inline uint8_t fixture_create(struct fixture *fixture, const char *name)

@@ -255,15 +255,18 @@ static void a_purge_takes_them_and_what_is_apart(void **state)
     assert_int_equal(broker_find_queue(fixture->broker, STR("q"), &local), 0);
     uint32_t purged = 0;
     int result = 0;
-    assert_int_equal(delayed_purge(fixture->broker, local, &purged, &result), 0);
+    struct delayed_walk walk = {.before = local->queue->next_seq};
+    assert_int_equal(delayed_purge(fixture->broker, local, &walk, &purged, &result), 0);
     assert_int_equal(result, 0);
     assert_int_equal(purged, 100);
     assert_int_equal(local->queue->delayed, 52);
-    assert_int_equal(delayed_purge(fixture->broker, local, &purged, &result), 0);
+    assert_false(walk.ended);
+    assert_int_equal(delayed_purge(fixture->broker, local, &walk, &purged, &result), 0);
     assert_int_equal(purged, 52);
-    assert_int_equal(delayed_purge(fixture->broker, local, &purged, &result), 0);
+    assert_int_equal(delayed_purge(fixture->broker, local, &walk, &purged, &result), 0);
     assert_int_equal(purged, 0);
     assert_int_equal(result, 0);
+    assert_true(walk.ended);
     assert_int_equal(fixture_stats(fixture, "q").depth, 0);
     assert_int_equal(large_look(fixture, "q").chunks, 0);
 }

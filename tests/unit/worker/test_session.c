@@ -530,8 +530,8 @@ static void test_missing_queue_with_a_long_name(void **state)
 static void test_operations_not_built(void **state)
 {
     static const uint8_t opcodes[] = {
-        OPCODE_REDRIVE,       OPCODE_CREATE_API_KEY, OPCODE_REVOKE_API_KEY,
-        OPCODE_LIST_API_KEYS, OPCODE_SET_ACL,        OPCODE_GET_ACL,
+        OPCODE_CREATE_API_KEY, OPCODE_REVOKE_API_KEY, OPCODE_LIST_API_KEYS,
+        OPCODE_SET_ACL,        OPCODE_GET_ACL,
     };
 
     (void)state;

@@ -1,0 +1,346 @@
+/* Redrive and purge as operations that take long: steps between other work. */
+#include "unit/broker/large.h"
+
+static struct operation_redrive redriven(struct fixture *fixture, const char *name, uint64_t limit)
+{
+    struct operation_redrive redrive = {
+        .operation = {.kind = OPERATION_REDRIVE}, .name = str_from_c(name), .limit = limit};
+    fixture_execute(fixture, &redrive.operation);
+    return redrive;
+}
+
+static struct operation_purge purged(struct fixture *fixture, const char *name)
+{
+    struct operation_purge purge = {.operation = {.kind = OPERATION_PURGE_QUEUE},
+                                    .name = str_from_c(name)};
+    fixture_execute(fixture, &purge.operation);
+    return purge;
+}
+
+static void expect_redriven(struct fixture *fixture, const char *name, uint64_t limit,
+                            uint64_t moved)
+{
+    struct operation_redrive redrive = redriven(fixture, name, limit);
+    assert_int_equal(redrive.operation.status, FIBP_OK);
+    assert_true(redrive.operation.wrote);
+    assert_int_equal(redrive.moved, moved);
+}
+
+static void refusals_come_in_their_order(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_create(fixture, "q");
+    assert_int_equal(redriven(fixture, "nowhere", 0).operation.status, FIBP_QUEUE_NOT_FOUND);
+    assert_int_equal(redriven(fixture, "nowhere.dlq", 0).operation.status, FIBP_QUEUE_NOT_FOUND);
+    assert_int_equal(redriven(fixture, "q", 0).operation.status, FIBP_NOT_A_DLQ);
+    assert_int_equal(fixture_create(fixture, "alone.dlq"), FIBP_OK);
+    assert_int_equal(redriven(fixture, "alone.dlq", 0).operation.status,
+                     FIBP_PARENT_QUEUE_NOT_FOUND);
+    assert_int_equal(purged(fixture, "nowhere").operation.status, FIBP_QUEUE_NOT_FOUND);
+    expect_redriven(fixture, "q.dlq", 0, 0);
+    assert_int_equal(purged(fixture, "q").purged, 0);
+    fixture_enqueue(fixture, "q.dlq", "a", 1, 0, 3, NULL);
+    atomic_store(&fixture->broker->scheduler->space_low, 1);
+    assert_int_equal(redriven(fixture, "q.dlq", 0).operation.status, FIBP_STORAGE_ERROR);
+    atomic_store(&fixture->broker->scheduler->space_low, 0);
+    expect_redriven(fixture, "q.dlq", 0, 3);
+    assert_int_equal(fixture_queue(fixture, "q")->counters->redriven, 3);
+}
+
+/* Messages of many keys by turns: those that came first go, whatever their key. */
+static void the_oldest_go_first(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    struct delivered got[64];
+    char key[2] = "a";
+    fixture_create(fixture, "q");
+    for (uint32_t i = 0; i < 60; i++) {
+        key[0] = (char)('a' + i % 7);
+        fixture_enqueue(fixture, "q.dlq", key, 1, i, 1, NULL);
+    }
+    expect_redriven(fixture, "q.dlq", 25, 25);
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 64), 25);
+    for (unsigned i = 0; i < 25; i++) {
+        assert_true(got[i].payload < 25);
+        assert_int_equal(got[i].key, 'a' + got[i].payload % 7);
+        assert_int_equal(got[i].attempt, 0);
+        assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[i].id), FIBP_OK);
+    }
+    fixture_unsubscribe(fixture, &subscription);
+    expect_redriven(fixture, "q.dlq", 0, 35);
+    assert_int_equal(fixture_stats(fixture, "q.dlq").depth, 0);
+    assert_int_equal(fixture_stats(fixture, "q").depth, 35);
+}
+
+static void leased_messages_stay_and_do_not_count(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    struct delivered got[64];
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q.dlq", "a", 1, 0, 5, NULL);
+    fixture_subscribe(fixture, "q.dlq", &subscription);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 64), 5);
+    fixture_unsubscribe(fixture, &subscription);
+    fixture_enqueue(fixture, "q.dlq", "a", 1, 5, 5, NULL);
+    expect_redriven(fixture, "q.dlq", 4, 4);
+    expect_redriven(fixture, "q.dlq", 0, 1);
+    assert_int_equal(fixture_settle(fixture, OPERATION_NACK, "q.dlq", &got[0].id), FIBP_OK);
+    assert_int_equal(purged(fixture, "q.dlq").purged, 1);
+    assert_int_equal(fixture_stats(fixture, "q.dlq").in_flight, 4);
+    assert_int_equal(fixture_stats(fixture, "q.dlq").depth, 4);
+    for (unsigned i = 1; i < 5; i++)
+        assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q.dlq", &got[i].id), FIBP_OK);
+    assert_int_equal(fixture_queue(fixture, "q")->ready, 5);
+}
+
+/* One step, which finishes nothing. */
+static void step(struct fixture *fixture)
+{
+    struct operation *finished = NULL;
+    bool more = false;
+    assert_int_equal(broker_step(fixture->broker, &finished, &more), 0);
+    assert_null(finished);
+    assert_true(more);
+}
+
+static void begin(struct fixture *fixture, struct operation *operation)
+{
+    struct operation *rest = operation;
+    operation->next = NULL;
+    assert_int_equal(broker_execute(fixture->broker, operation, &rest), 0);
+    assert_null(rest);
+    assert_true(operation->later);
+}
+
+static void finish(struct fixture *fixture, struct operation *operation)
+{
+    bool more = true;
+    while (more) {
+        struct operation *finished = NULL;
+        assert_int_equal(broker_step(fixture->broker, &finished, &more), 0);
+        assert_true(!finished || finished == operation);
+    }
+    assert_false(operation->later);
+}
+
+static void others_go_on_between_steps(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    struct delivered got[1024];
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q.dlq", "a", 1, 0, 700, NULL);
+    struct operation_redrive redrive = {.operation = {.kind = OPERATION_REDRIVE},
+                                        .name = STR("q.dlq")};
+    begin(fixture, &redrive.operation);
+    for (unsigned i = 0; i < 4; i++)
+        step(fixture);
+    assert_int_equal(redrive.moved, 200);
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 1024), 200);
+    for (unsigned i = 0; i < 200; i++)
+        assert_int_equal(got[i].payload, i);
+    /* What comes to the dead-letter queue now does not belong to this redrive. */
+    fixture_enqueue(fixture, "q.dlq", "a", 1, 700, 10, NULL);
+    finish(fixture, &redrive.operation);
+    assert_int_equal(redrive.moved, 700);
+    assert_int_equal(fixture_stats(fixture, "q.dlq").depth, 10);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
+static void a_queue_goes_in_the_middle(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q.dlq", "a", 1, 0, 300, NULL);
+    struct operation_redrive redrive = {.operation = {.kind = OPERATION_REDRIVE},
+                                        .name = STR("q.dlq")};
+    struct operation_purge purge = {.operation = {.kind = OPERATION_PURGE_QUEUE},
+                                    .name = STR("q.dlq")};
+    begin(fixture, &redrive.operation);
+    for (unsigned i = 0; i < 3; i++)
+        step(fixture);
+    begin(fixture, &purge.operation);
+    step(fixture);
+    assert_int_equal(fixture_delete(fixture, "q"), FIBP_OK);
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q.dlq", "a", 1, 0, 3, NULL);
+    assert_int_equal(broker_refresh(fixture->broker), 0);
+    bool more = true;
+    while (more) {
+        struct operation *finished = NULL;
+        assert_int_equal(broker_step(fixture->broker, &finished, &more), 0);
+    }
+    assert_int_equal(redrive.operation.status, FIBP_OK); /* with what it had */
+    assert_true(redrive.moved > 0 && redrive.moved < 300);
+    assert_int_equal(purge.operation.status, FIBP_QUEUE_NOT_FOUND);
+    assert_int_equal(fixture_stats(fixture, "q.dlq").depth, 3);
+}
+
+static void an_end_in_order_keeps_what_was_done(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q.dlq", "a", 1, 0, 300, NULL);
+    struct operation_redrive first = {.operation = {.kind = OPERATION_REDRIVE},
+                                      .name = STR("q.dlq")},
+                             second = first;
+    begin(fixture, &first.operation);
+    for (unsigned i = 0; i < 3; i++)
+        step(fixture);
+    begin(fixture, &second.operation);
+    fixture->broker->ending = true;
+    struct operation *finished = NULL;
+    bool more = true;
+    assert_int_equal(broker_step(fixture->broker, &finished, &more), 0);
+    assert_false(more);
+    assert_ptr_equal(finished, &first.operation);
+    assert_ptr_equal(finished->next, &second.operation);
+    assert_int_equal(first.operation.status, FIBP_OK);
+    assert_int_equal(first.moved, 100);
+    assert_int_equal(second.operation.status, FIBP_STORAGE_ERROR);
+    fixture->broker->ending = false;
+    expect_redriven(fixture, "q.dlq", 0, 200);
+}
+
+static void a_break_gives_all_back(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q.dlq", "a", 1, 0, 300, NULL);
+    struct operation_redrive redrive = {.operation = {.kind = OPERATION_REDRIVE},
+                                        .name = STR("q.dlq")};
+    begin(fixture, &redrive.operation);
+    for (unsigned i = 0; i < 3; i++)
+        step(fixture);
+    assert_ptr_equal(broker_break_off(fixture->broker), &redrive.operation);
+    fixture_close(fixture);
+    fixture_open(fixture);
+    expect_redriven(fixture, "q.dlq", 0, 200);
+    assert_int_equal(fixture_queue(fixture, "q")->scan.done, 0);
+}
+
+static void two_at_one_queue(void **state)
+{
+    struct fixture *fixture = *state;
+    struct fixture other;
+    fixture_create(fixture, "q");
+    for (uint32_t i = 0; i < 300; i++)
+        fixture_enqueue(fixture, "q.dlq", i % 2 ? "a" : "b", 1, i, 1, NULL);
+    fixture_join(&other, fixture, 1);
+    struct operation_redrive redrive = {.operation = {.kind = OPERATION_REDRIVE},
+                                        .name = STR("q.dlq")},
+                             second = redrive, third = redrive;
+    begin(fixture, &redrive.operation);
+    for (unsigned i = 0; i < 2; i++)
+        step(fixture);
+    begin(fixture, &third.operation);
+    step(fixture);
+    begin(&other, &second.operation);
+    for (unsigned i = 0; i < 3; i++)
+        step(&other);
+    bool more = true;
+    while (more) {
+        struct operation *finished = NULL;
+        assert_int_equal(broker_step(fixture->broker, &finished, &more), 0);
+    }
+    finish(&other, &second.operation);
+    assert_int_equal(redrive.moved + second.moved + third.moved, 300);
+    assert_int_equal(fixture_stats(fixture, "q").depth, 300);
+    assert_int_equal(fixture_stats(fixture, "q.dlq").depth, 0);
+    fixture_leave(&other);
+}
+
+static void a_zone_that_is_full_ends_it(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q.dlq", "a", 1, 0, 10, NULL);
+    fixture_enqueue(fixture, "q", "a", 1, 0, 1, NULL);
+    fixture_enqueue(fixture, "q.dlq", "b", 1, 10, 10, NULL);
+    struct queue *queue = fixture_queue(fixture, "q");
+    struct arena *arena = queue->scheduler->arena;
+    void *taken[4096];
+    unsigned count = 0;
+    while (scheduler_has_room(queue->scheduler) && count < 4096) {
+        taken[count] = arena_alloc(arena, 16384);
+        if (!taken[count])
+            break;
+        count++;
+    }
+    assert_int_equal(redriven(fixture, "q.dlq", 0).operation.status, FIBP_CHANNEL_FULL);
+    expect_redriven(fixture, "q.dlq", 10, 10); /* no new lane is needed for these */
+    while (count > 0)
+        arena_free(arena, taken[--count]);
+    expect_redriven(fixture, "q.dlq", 0, 10);
+}
+
+static void what_came_after_the_purge_began_stays(void **state)
+{
+    struct fixture *fixture = *state;
+    struct fixture_message message = {"q", "c", 1, 1000, 20000};
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "a", 1, 0, 150, NULL);
+    fixture_enqueue(fixture, "q", "b", 1, 150, 150, NULL);
+    for (unsigned i = 0; i < 12; i++) {
+        message.size = i % 2 ? 20000 : 200000;
+        assert_int_equal(fixture_enqueue_one(fixture, message), FIBP_OK);
+    }
+    struct operation_purge purge = {.operation = {.kind = OPERATION_PURGE_QUEUE}, .name = STR("q")};
+    begin(fixture, &purge.operation);
+    for (unsigned i = 0; i < 3; i++)
+        step(fixture);
+    assert_int_equal(purge.purged, 100);
+    fixture_enqueue(fixture, "q", "a", 1, 500, 5, NULL);
+    fixture_enqueue(fixture, "q", "d", 1, 505, 5, NULL);
+    finish(fixture, &purge.operation);
+    assert_int_equal(purge.operation.status, FIBP_OK);
+    assert_int_equal(purge.purged, 312);
+    assert_int_equal(fixture_queue(fixture, "q")->counters->purged, 312);
+    assert_int_equal(fixture_stats(fixture, "q").depth, 10);
+    assert_int_equal(large_look(fixture, "q").chunks, 0);
+    assert_int_equal(large_look(fixture, "q").markers, 0);
+    assert_int_equal(purged(fixture, "q").purged, 10);
+    assert_int_equal(fixture_queue(fixture, "q")->ready, 0);
+}
+
+static void delayed_messages_are_purged_and_not_redriven(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_create(fixture, "q");
+    struct fixture_message messages[3] = {
+        {"q.dlq", "a", 1, 0, 4}, {"q.dlq", "a", 1, 1, 4}, {"q.dlq", "a", 1, 2, 4}};
+    struct operation_enqueue *enqueue = fixture_frame(messages, 3);
+    enqueue->items[1].delay_ms = 100000;
+    fixture_execute(fixture, &enqueue->operation);
+    fixture_frame_free(enqueue);
+    expect_redriven(fixture, "q.dlq", 0, 2);
+    assert_int_equal(fixture_stats(fixture, "q.dlq").depth, 1);
+    assert_int_equal(purged(fixture, "q.dlq").purged, 1);
+    assert_int_equal(fixture_stats(fixture, "q.dlq").depth, 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(refusals_come_in_their_order),
+        TEST(the_oldest_go_first),
+        TEST(leased_messages_stay_and_do_not_count),
+        TEST(others_go_on_between_steps),
+        TEST(a_queue_goes_in_the_middle),
+        TEST(an_end_in_order_keeps_what_was_done),
+        TEST(a_break_gives_all_back),
+        TEST(two_at_one_queue),
+        TEST(a_zone_that_is_full_ends_it),
+        TEST(what_came_after_the_purge_began_stays),
+        TEST(delayed_messages_are_purged_and_not_redriven),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
