@@ -204,7 +204,7 @@ static void script_queues(struct server *server)
 static void test_queues(void **state)
 {
     (void)state;
-    struct fila_queue_options options = {"x", NULL, 1500};
+    struct fila_queue_options options = {.on_enqueue = "x", .visibility_timeout_ms = 1500};
     struct fila_error error = FILA_ERROR_INIT;
     struct server server;
     server_start(&server, script_queues);

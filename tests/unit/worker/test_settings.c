@@ -21,8 +21,9 @@ static void note_gone(void *state, uint64_t queue_id)
     gone[gone_count++] = queue_id;
 }
 
+static const struct hook_signature signature = HOOK_SIGNATURE;
 static const struct hook_module module = {
-    .version = HOOK_VERSION, .name = "noting", .queue_gone = note_gone};
+    .signature = &signature, .name = "noting", .queue_gone = note_gone};
 
 struct known {
     struct zone *zone;
