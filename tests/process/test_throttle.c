@@ -188,15 +188,137 @@ static void test_wrong_values_are_refused(void **state)
     f->passed = true;
 }
 
+/* --- with throttle keys from a script --- */
+
+/* The tenant tells the keys: "slow" has one, "multi" two, others none. */
+static const char script[] = "local keys = {slow = {'provider:slow'},\n"
+                             "              multi = {'provider:slow', 'region:eu'}}\n"
+                             "function on_enqueue(msg)\n"
+                             "    local tenant = msg.headers.tenant\n"
+                             "    return {fairness_key = tenant, throttle_keys = keys[tenant]}\n"
+                             "end\n";
+
+static void create_scripted(struct fixture *f, const char *name)
+{
+    struct fila_error error = FILA_ERROR_INIT;
+    struct fila_queue_options options;
+    struct fila *client = client_open(f);
+    memset(&options, 0, sizeof(options));
+    options.on_enqueue = script;
+    options.visibility_timeout_ms = LONG_LEASE_MS;
+    int status = fila_queue_create(client, name, &options, &error);
+    fila_close(client);
+    if (status == 0)
+        return;
+    if (error.code != FILA_SCRIPT_ERROR)
+        fail_msg("create %s: %s", name, error.text);
+    print_message("not built with Lua: %s\n", error.text);
+    fila_error_clear(&error);
+    f->passed = true;
+    skip();
+}
+
+/* Receives `count`; how many of them have this fairness key. */
+static unsigned receive_of(struct fixture *f, struct peer *peer, unsigned count, const char *key)
+{
+    unsigned of_key = 0;
+    for (unsigned i = 0; i < count; i++) {
+        struct peer_delivery delivery;
+        fixture_receive(f, peer, PEER_PATIENCE_MS, &delivery);
+        of_key += strcmp(delivery.fairness_key, key) == 0;
+    }
+    return of_key;
+}
+
+/* The reference's end-to-end scenario: of the first four messages at least three are unthrottled
+ * and at least one is throttled. */
+static void test_throttled_key_is_skipped(void **state)
+{
+    struct fixture *f = *state;
+    struct peer *peer = fixture_peer(f);
+    uint32_t subscription;
+    configure(f, "throttle.provider:slow", "1,1");
+    create_scripted(f, "q");
+    enqueue(f, peer, "q", "slow", 3);
+    enqueue(f, peer, "q", "free", 3);
+    MUST(f, peer_consume(peer, "q", &subscription, &f->err));
+    assert_int_equal(receive_of(f, peer, 4, "slow"), 1);
+    assert_int_equal(receive_of(f, peer, 2, "slow"), 2); /* a refill allows them */
+    f->passed = true;
+}
+
+static void test_all_keys_must_pass(void **state)
+{
+    struct fixture *f = *state;
+    struct peer *peer = fixture_peer(f);
+    uint32_t subscription;
+    configure(f, "throttle.provider:slow", "0,3");
+    configure(f, "throttle.region:eu", "0,1");
+    create_scripted(f, "q");
+    enqueue(f, peer, "q", "multi", 3);
+    MUST(f, peer_consume(peer, "q", &subscription, &f->err));
+    assert_int_equal(receive_of(f, peer, 1, "multi"), 1);
+    fixture_receive_nothing(f, peer, QUIET_MS);
+    /* Two tokens are left, nothing was taken for what the other key refused. */
+    enqueue(f, peer, "q", "slow", 3);
+    assert_int_equal(receive_of(f, peer, 2, "slow"), 2);
+    fixture_receive_nothing(f, peer, QUIET_MS);
+    configure(f, "throttle.region:eu", "");
+    configure(f, "throttle.provider:slow", "");
+    assert_int_equal(receive_of(f, peer, 3, "multi"), 2);
+    f->passed = true;
+}
+
+static void test_rate_is_enforced_and_restored(void **state)
+{
+    enum { COUNT = 40, RATE = 40 };
+    struct fixture *f = *state;
+    struct peer *peer = fixture_peer(f);
+    struct peer_delivery delivery;
+    struct fila_error error = FILA_ERROR_INIT;
+    uint64_t first_ns = 0, last_ns = 0;
+    uint32_t subscription;
+    configure(f, "throttle.provider:slow", "40,1");
+    create_scripted(f, "q");
+    enqueue(f, peer, "q", "slow", COUNT);
+    MUST(f, peer_consume(peer, "q", &subscription, &f->err));
+    for (unsigned i = 0; i < COUNT; i++) {
+        fixture_receive(f, peer, PEER_PATIENCE_MS, &delivery);
+        first_ns = i ? first_ns : delivery.time_ns;
+        last_ns = delivery.time_ns;
+    }
+    /* One is the burst, and a tenth of a second may be caught up with. */
+    double seconds = (double)(last_ns - first_ns) / 1e9;
+    if (seconds < (COUNT - 1.0) / RATE - 0.2)
+        fail_msg("%d messages in %g s", COUNT, seconds);
+    configure(f, "throttle.provider:slow", "0,2");
+    fixture_crash(f);
+    peer = fixture_peer(f);
+    enqueue(f, peer, "q", "slow", 5);
+    MUST(f, peer_consume(peer, "q", &subscription, &f->err));
+    assert_int_equal(receive_of(f, peer, 2, "slow"), 2); /* full again, and no more */
+    fixture_receive_nothing(f, peer, QUIET_MS);
+    struct fila *client = client_open(f);
+    struct fila_queue_stats *stats = fila_queue_stats(client, "q", &error);
+    assert_non_null(stats);
+    assert_int_equal(stats->throttle_count, 1);
+    assert_string_equal(stats->throttles[0].key, "provider:slow");
+    assert_true(stats->throttles[0].tokens == 0 && stats->throttles[0].burst == 2);
+    assert_int_equal(stats->active_fairness_keys, 1);
+    fila_queue_stats_free(stats);
+    fila_close(client);
+    f->passed = true;
+}
+
 #define BROKER(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BROKER(test_limit_holds_one_key_only),
-        BROKER(test_limit_counts_over_queues),
-        BROKER(test_limit_is_right_after_a_crash),
-        BROKER(test_wrong_values_are_refused),
+        BROKER(test_limit_holds_one_key_only),      BROKER(test_limit_counts_over_queues),
+        BROKER(test_limit_is_right_after_a_crash),  BROKER(test_wrong_values_are_refused),
+        BROKER(test_throttled_key_is_skipped),      BROKER(test_all_keys_must_pass),
+        BROKER(test_rate_is_enforced_and_restored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
