@@ -123,7 +123,6 @@ store:
   path: $top/var/store
   cache_size: 32m
 shared_memory: 256m
-header_key: {fairness: tenant}
 END
 }
 
@@ -138,9 +137,31 @@ start_broker() {
     done
 }
 
+# Asked for each message: tenants share the queue by weight, and three failures are enough.
+write_scripts() {
+    cat >"$top/var/on_enqueue.lua" <<'END'
+local weights = { gold = 3 }
+
+function on_enqueue(msg)
+    local tenant = msg.headers.tenant or "unknown"
+    return { fairness_key = tenant, weight = weights[tenant] or 1 }
+end
+END
+    cat >"$top/var/on_failure.lua" <<'END'
+function on_failure(msg)
+    if msg.attempts >= 3 then
+        return { action = "dlq" }
+    end
+    return { action = "retry", delay_ms = 100 * msg.attempts }
+end
+END
+}
+
 make_queue() {
+    write_scripts
     fila queue delete demo >/dev/null 2>&1 || :
-    fila queue create demo
+    fila queue create demo --on-enqueue "@$top/var/on_enqueue.lua" \
+        --on-failure "@$top/var/on_failure.lua"
 }
 
 # 200 messages of a noisy tenant and then 5 of a quiet one.
@@ -165,7 +186,7 @@ demo() {
     step "Starting a broker on 127.0.0.1:$port, store and log under ./var"
     write_config
     start_broker
-    step "Creating the queue 'demo': its fairness key is the header 'tenant'"
+    step "Creating the queue 'demo': its script takes the header 'tenant' as the fairness key"
     make_queue
     step 'Enqueueing 200 messages of a noisy tenant, then 5 of a quiet one'
     enqueue_messages
@@ -177,6 +198,8 @@ demo() {
 
 The broker is running. Try:   echo hello | objs/fila --addr 127.0.0.1:$port enqueue demo
                               objs/fila --addr 127.0.0.1:$port consume demo -n 1
+                              objs/fila --addr 127.0.0.1:$port top
+The queue's scripts:          var/on_enqueue.lua, var/on_failure.lua
 Stop it with:                 objs/filad -c var/filad.yaml -s stop
 END
 }
