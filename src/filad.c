@@ -125,7 +125,7 @@ static int (*const actions[])(const struct options *options) = {
     [OPTIONS_RUN] = master_run,       [OPTIONS_TEST] = test_conf,
     [OPTIONS_DUMP] = test_conf,       [OPTIONS_SIGNAL] = tell_run,
     [OPTIONS_VERSION] = show_version, [OPTIONS_BUILD_VERSION] = show_build_version,
-    [OPTIONS_HELP] = show_help,
+    [OPTIONS_EXECUTE] = tell_run,     [OPTIONS_HELP] = show_help,
 };
 
 int main(int argc, char **argv)

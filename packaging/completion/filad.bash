@@ -20,11 +20,15 @@ _filad()
             mapfile -t COMPREPLY < <(compgen -W 'stop quit reload reopen upgrade' -- "$current")
             return
             ;;
+        -x)
+            mapfile -t COMPREPLY < <(compgen -W 'modules statistics' -- "$current")
+            return
+            ;;
         -g)
             return
             ;;
     esac
-    mapfile -t COMPREPLY < <(compgen -W '-c -p -g -t -T -q -s -v -V -h --help --version' -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W '-c -p -g -t -T -q -s -x -v -V -h --help --version' -- "$current")
 }
 
 complete -F _filad filad

@@ -91,43 +91,6 @@ static char *absolute_prefix(struct pool *pool, const char *prefix, struct conf_
     return pool_strdup(pool, text);
 }
 
-/* An empty struct conf with its tables; NULL when there is no memory for it or `prefix` is bad. */
-static struct conf *create(const char *file, const char *prefix,
-                           const struct conf_section *sections, size_t section_count,
-                           struct conf_errors *errors)
-{
-    struct conf *conf = NULL;
-    size_t total = sizeof(struct conf), already = errors->count;
-    struct pool *pool = pool_create(POOL_CHUNK);
-    if (pool == NULL)
-        goto out;
-    const struct schema_key *keys = build_keys(pool, sections, section_count, &total);
-    struct conf_private *private = pool_zalloc(pool, sizeof(*private));
-    struct conf *created = pool_zalloc(pool, total);
-    if (keys == NULL || private == NULL || created == NULL)
-        goto out;
-    *private = (struct conf_private){.pool = pool, .keys = keys};
-    created->private = private;
-    created->file = pool_strdup(pool, str_from_c(file));
-    created->prefix = absolute_prefix(pool, prefix, errors);
-    created->modules = pool_zalloc(pool, (section_count + 1) * sizeof(void *));
-    if (created->file == NULL || created->prefix == NULL || created->modules == NULL)
-        goto out;
-    size_t rows = 0;
-    while (keys[rows].type != SCHEMA_END)
-        rows++;
-    for (size_t i = 0; i < section_count; i++)
-        created->modules[i] = (char *)created + keys[rows - section_count + i].offset;
-    conf = created;
-out:
-    if (conf == NULL) {
-        if (errors->count == already)
-            (void)conf_errors_add(errors, file_place(file), "out of memory");
-        pool_destroy(pool);
-    }
-    return conf;
-}
-
 /* One of the two texts as a mapping; NULL with an error added. */
 static struct yaml_node *parse_mapping(struct pool *pool, const char *file, struct str text,
                                        struct conf_errors *errors)
@@ -143,22 +106,21 @@ static struct yaml_node *parse_mapping(struct pool *pool, const char *file, stru
     return NULL;
 }
 
-static int load_tree(struct conf *conf, struct str text, const char *overlay,
-                     struct conf_errors *errors)
+/* The text with the overlay upon it; NULL with errors added. */
+static const struct yaml_node *load_tree(struct pool *pool, const char *file, struct str text,
+                                         const char *overlay, struct conf_errors *errors)
 {
-    struct pool *pool = conf->private->pool;
-    struct yaml_node *root = parse_mapping(pool, conf->file, text, errors);
+    struct yaml_node *root = parse_mapping(pool, file, text, errors);
 
     if (overlay != NULL) {
         struct yaml_node *over = parse_mapping(pool, OVERLAY_FILE, str_from_c(overlay), errors);
         if (root == NULL || over == NULL)
-            return -1;
+            return NULL;
         root = yaml_overlay(pool, root, over);
         if (root == NULL)
-            return conf_errors_add(errors, file_place(OVERLAY_FILE), "out of memory");
+            (void)conf_errors_add(errors, file_place(OVERLAY_FILE), "out of memory");
     }
-    conf->private->root = root;
-    return root != NULL ? 0 : -1;
+    return root;
 }
 
 /* The node of a dotted name, in which a number picks an item of a list; NULL when it has none. */
@@ -312,21 +274,101 @@ static int fill(struct conf *conf, struct conf_errors *errors)
     return result;
 }
 
-/* `text` NULL: the file is missing. */
-static struct conf *load(const char *file, const struct str *text, const char *prefix,
-                         const char *overlay, const struct conf_section *sections,
-                         size_t section_count, struct conf_errors *errors)
-{
-    size_t already = errors->count;
-    struct conf *conf = create(file, prefix, sections, section_count, errors);
+/* What a load works with until there is a struct conf. */
+struct source {
+    struct pool *pool; /* of the conf to be */
+    char *file;
+    char *prefix;
+    const struct yaml_node *root;
+    struct conf_modules modules;
+    struct conf_errors *errors;
+};
 
+/* Asks for the modules that load_module names. */
+static int find_modules(struct source *source, conf_find_modules *find)
+{
+    const struct schema_context context = {source->pool, source->prefix, source->errors};
+    const struct schema_key *key = conf_keys;
+    const struct yaml_node *node = yaml_find(source->root, STR("load_module"));
+    struct conf_module_file files[CONF_LOAD_MODULES_MAX];
+    struct conf *conf = pool_zalloc(source->pool, sizeof(*conf));
+
+    if (conf == NULL)
+        return conf_errors_add(source->errors, file_place(source->file), "out of memory");
+    while (key->type != SCHEMA_PATH_LIST)
+        key++;
+    if (schema_parse_key(key, source->root, conf, &context) != 0)
+        return -1;
+    for (size_t i = 0; i < conf->load_module_count; i++)
+        files[i] = (struct conf_module_file){conf->load_module[i], node->children[i]->place};
+    return find(source->pool, files, conf->load_module_count, &source->modules, source->errors);
+}
+
+/* A struct conf with its tables, for the sections of the modules; NULL without memory. */
+static struct conf *create(const struct source *source)
+{
+    struct pool *pool = source->pool;
+    const struct conf_modules *modules = &source->modules;
+    size_t total = sizeof(struct conf), rows = 0;
+    const struct schema_key *keys =
+        build_keys(pool, modules->sections, modules->section_count, &total);
+    struct conf_private *private = pool_zalloc(pool, sizeof(*private));
+    struct conf *conf = pool_zalloc(pool, total);
+
+    if (keys == NULL || private == NULL || conf == NULL)
+        return NULL;
+    *private = (struct conf_private){.pool = pool, .root = source->root, .keys = keys};
+    conf->private = private;
+    conf->file = source->file;
+    conf->prefix = source->prefix;
+    conf->hooks = modules->hooks;
+    conf->modules = pool_zalloc(pool, (modules->section_count + 1) * sizeof(void *));
+    if (conf->modules == NULL)
+        return NULL;
+    while (keys[rows].type != SCHEMA_END)
+        rows++;
+    for (size_t i = 0; i < modules->section_count; i++)
+        conf->modules[i] = (char *)conf + keys[rows - modules->section_count + i].offset;
+    return conf;
+}
+
+/* `text` NULL: the file is missing. `find` NULL: the modules are in source->modules. */
+static struct conf *load_source(struct source *source, const char *file, const struct str *text,
+                                const char *prefix, const char *overlay, conf_find_modules *find)
+{
+    size_t already = source->errors->count;
+    struct conf *conf;
+
+    source->file = pool_strdup(source->pool, str_from_c(file));
+    source->prefix = absolute_prefix(source->pool, prefix, source->errors);
+    if (source->file == NULL || source->prefix == NULL)
+        return NULL;
+    source->root = load_tree(source->pool, source->file, text != NULL ? *text : STR(""), overlay,
+                             source->errors);
+    if (source->root == NULL || (find != NULL && find_modules(source, find) != 0))
+        return NULL;
+    conf = create(source);
     if (conf == NULL)
         return NULL;
     conf->missing = text == NULL;
-    if (load_tree(conf, text != NULL ? *text : STR(""), overlay, errors) == 0 &&
-        fill(conf, errors) == 0 && errors->count == already)
+    return fill(conf, source->errors) == 0 && source->errors->count == already ? conf : NULL;
+}
+
+static struct conf *load(const char *file, const struct str *text, const char *prefix,
+                         const char *overlay, struct conf_modules modules, conf_find_modules *find,
+                         struct conf_errors *errors)
+{
+    size_t already = errors->count;
+    struct source source = {.pool = pool_create(POOL_CHUNK), .modules = modules, .errors = errors};
+    struct conf *conf = NULL;
+
+    if (source.pool != NULL)
+        conf = load_source(&source, file, text, prefix, overlay, find);
+    if (conf != NULL)
         return conf;
-    conf_free(conf);
+    if (errors->count == already)
+        (void)conf_errors_add(errors, file_place(file), "out of memory");
+    pool_destroy(source.pool);
     return NULL;
 }
 
@@ -334,12 +376,14 @@ struct conf *conf_load_text(const char *file, struct str text, const char *prefi
                             const char *overlay, const struct conf_section *sections,
                             size_t section_count, struct conf_errors *errors)
 {
-    return load(file, &text, prefix, overlay, sections, section_count, errors);
+    struct conf_modules modules = {.sections = sections, .section_count = section_count};
+
+    return load(file, &text, prefix, overlay, modules, NULL, errors);
 }
 
-struct conf *conf_load(const char *path, const char *prefix, const char *overlay,
-                       const struct conf_section *sections, size_t section_count,
-                       struct conf_errors *errors)
+static struct conf *load_file(const char *path, const char *prefix, const char *overlay,
+                              struct conf_modules modules, conf_find_modules *find,
+                              struct conf_errors *errors)
 {
     const char *file = path != NULL ? path : DEFAULT_FILE;
     struct conf *conf = NULL;
@@ -354,10 +398,24 @@ struct conf *conf_load(const char *path, const char *prefix, const char *overlay
     else if (failed && (err.code != ENOENT || path != NULL))
         (void)conf_errors_add(errors, file_place(file), "%s", strerror(err.code));
     else
-        conf =
-            load(file, failed ? NULL : &content, prefix, overlay, sections, section_count, errors);
+        conf = load(file, failed ? NULL : &content, prefix, overlay, modules, find, errors);
     buf_free(&text);
     return conf;
+}
+
+struct conf *conf_load(const char *path, const char *prefix, const char *overlay,
+                       const struct conf_section *sections, size_t section_count,
+                       struct conf_errors *errors)
+{
+    struct conf_modules modules = {.sections = sections, .section_count = section_count};
+
+    return load_file(path, prefix, overlay, modules, NULL, errors);
+}
+
+struct conf *conf_load_with(const char *path, const char *prefix, const char *overlay,
+                            conf_find_modules *find, struct conf_errors *errors)
+{
+    return load_file(path, prefix, overlay, (struct conf_modules){0}, find, errors);
 }
 
 void conf_free(struct conf *conf)

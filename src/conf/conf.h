@@ -18,6 +18,7 @@
 #include "os/log.h"
 
 #define CONF_WORKERS_MAX 32
+#define CONF_LOAD_MODULES_MAX 64
 
 enum conf_numbering {
     CONF_NUMBERING_AUTO,
@@ -37,6 +38,7 @@ struct conf_listen {
 };
 
 struct conf_private;
+struct hook_module;
 
 struct conf {
     char *user;
@@ -79,6 +81,10 @@ struct conf {
         uint32_t max_unacked;
         uint64_t visibility_timeout_ms;
     } scheduler;
+    char **load_module; /* paths of shared objects */
+    size_t load_module_count;
+    const struct hook_module *const *hooks; /* the modules in force, ended by NULL; NULL: nobody
+                                             * has said which (conf_load) */
     void **modules; /* [i] is the struct of sections[i], filled with its defaults or the file's
                        values */
     bool missing;   /* `file` is not there: everything has its default or comes from `overlay` */
@@ -94,6 +100,29 @@ struct conf_section {
     const struct schema_key *keys;
     size_t struct_size;
 };
+
+/* The modules of a configuration, in memory that lives as long as it. */
+struct conf_modules {
+    const struct conf_section *sections;
+    size_t section_count;
+    const struct hook_module *const *hooks; /* becomes conf->hooks */
+};
+
+/* What the configuration says under load_module. */
+struct conf_module_file {
+    const char *path; /* absolute */
+    struct conf_place place;
+};
+
+/* Fills `modules`, with memory of `pool`, for a configuration that loads these files: called before
+ * anything else of it is judged. -1 with the mistakes added. */
+typedef int conf_find_modules(struct pool *pool, const struct conf_module_file *files, size_t count,
+                              struct conf_modules *modules, struct conf_errors *errors);
+
+/* As conf_load, with the modules that `find` finds. */
+struct conf *conf_load_with(const char *path, const char *prefix, const char *overlay,
+                            conf_find_modules *find, struct conf_errors *errors)
+    __attribute__((warn_unused_result));
 
 /* Loads `path` (NULL: the default place, where a missing file means defaults), lays the YAML
  * mapping `overlay` (may be NULL) over it, and checks it all. `prefix` (NULL: the install prefix;

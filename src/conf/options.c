@@ -16,6 +16,8 @@ const struct options_row options_table[] = {
     {'T', NULL, "as -t, and print the effective configuration"},
     {'q', NULL, "say nothing but errors"},
     {'s', "SIGNAL", "tell the running broker: stop, quit, reload, reopen or upgrade"},
+    {'x', "COMMAND",
+     "have the running broker execute: modules, statistics or MODULE.NAME [ARGUMENT]"},
     {'v', NULL, "show the version"},
     {'V', NULL, "show the version and how it was configured"},
     {'h', NULL, "show this help"},
@@ -41,8 +43,9 @@ static const struct {
     char letter;
     enum options_action action;
 } actions[] = {
-    {'t', OPTIONS_TEST},    {'T', OPTIONS_DUMP},          {'s', OPTIONS_SIGNAL},
-    {'v', OPTIONS_VERSION}, {'V', OPTIONS_BUILD_VERSION}, {'h', OPTIONS_HELP},
+    {'t', OPTIONS_TEST},    {'T', OPTIONS_DUMP},    {'s', OPTIONS_SIGNAL},
+    {'x', OPTIONS_EXECUTE}, {'v', OPTIONS_VERSION}, {'V', OPTIONS_BUILD_VERSION},
+    {'h', OPTIONS_HELP},
 };
 
 /* Where the argument of `letter` is kept; NULL for a flag. */
@@ -57,6 +60,8 @@ static const char **argument_of(struct options *options, int letter)
         return &options->overlay;
     case 's':
         return &options->signal_name;
+    case 'x':
+        return &options->command;
     default:
         return NULL;
     }
@@ -76,15 +81,21 @@ static int set_argument(struct options *options, int letter, const char *value, 
 }
 
 /* Of several actions -h, -V and -v win in this order, so that they always answer; -T includes -t;
- * -s goes with no test. */
+ * -s and -x go with no test and not with each other. */
 static int set_action(struct options *options, enum options_action action, struct err *err)
 {
     enum options_action present = options->action;
     bool test = action == OPTIONS_TEST || action == OPTIONS_DUMP;
     bool tested = present == OPTIONS_TEST || present == OPTIONS_DUMP;
 
-    if ((action == OPTIONS_SIGNAL && tested) || (present == OPTIONS_SIGNAL && test))
-        return err_set(err, 0, "option -s cannot be combined with -t or -T");
+    bool tells = action == OPTIONS_SIGNAL || action == OPTIONS_EXECUTE;
+    bool told = present == OPTIONS_SIGNAL || present == OPTIONS_EXECUTE;
+
+    if ((tells && tested) || (told && test))
+        return err_set(err, 0, "option -%c cannot be combined with -t or -T",
+                       action == OPTIONS_EXECUTE || present == OPTIONS_EXECUTE ? 'x' : 's');
+    if (tells && told && action != present)
+        return err_set(err, 0, "option -s cannot be combined with -x");
     if (action > present)
         options->action = action;
     return 0;
@@ -106,6 +117,15 @@ static int set_signal(struct options *options, struct err *err)
                    options->signal_name);
 }
 
+/* It is sent as a line. */
+static int check_command(const struct options *options, struct err *err)
+{
+    for (const char *byte = options->command; byte != NULL && *byte != 0; byte++)
+        if ((unsigned char)*byte < ' ' || *byte == 127)
+            return err_set(err, 0, "-x takes no control characters");
+    return 0;
+}
+
 static int bad_option(int result, char **argv, struct err *err)
 {
     if (result == ':')
@@ -122,7 +142,7 @@ int options_parse(struct options *options, int argc, char **argv, struct err *er
     *options = (struct options){.action = OPTIONS_RUN};
     optind = 0; /* makes getopt of glibc and musl start afresh */
     opterr = 0;
-    while ((letter = getopt_long(argc, argv, "+:c:p:g:tTqs:vVh", long_options, NULL)) != -1) {
+    while ((letter = getopt_long(argc, argv, "+:c:p:g:tTqs:x:vVh", long_options, NULL)) != -1) {
         if (letter == '?' || letter == ':')
             return bad_option(letter, argv, err);
         if (letter == 'q')
@@ -135,7 +155,7 @@ int options_parse(struct options *options, int argc, char **argv, struct err *er
     }
     if (optind < argc)
         return err_set(err, 0, "unexpected argument `%.80s`", argv[optind]);
-    return set_signal(options, err);
+    return check_command(options, err) != 0 ? -1 : set_signal(options, err);
 }
 
 static int make_absolute(const char **path, char absolute[PATH_MAX], struct err *err)
@@ -163,8 +183,9 @@ int options_make_absolute(struct options *options, struct err *err)
 
 void options_usage(struct buf *out)
 {
-    buf_append_c(out, "usage: filad [-c FILE] [-p PREFIX] [-g YAML] [-t | -T] [-q] [-s SIGNAL] "
-                      "[-v | -V] [-h]\n\n");
+    buf_append_c(
+        out, "usage: filad [-c FILE] [-p PREFIX] [-g YAML] [-t | -T] [-q] [-s SIGNAL | -x COMMAND] "
+             "[-v | -V] [-h]\n\n");
     for (const struct options_row *row = options_table; row->letter != 0; row++) {
         const char *argument = row->argument != NULL ? row->argument : "";
         buf_printf(out, "  -%c %-7s %s\n", row->letter, argument, row->doc);

@@ -15,6 +15,7 @@ enum options_action {
     OPTIONS_TEST,          /* -t */
     OPTIONS_DUMP,          /* -T: test, and print the effective configuration */
     OPTIONS_SIGNAL,        /* -s: `signal` says which */
+    OPTIONS_EXECUTE,       /* -x: `command` says what */
     OPTIONS_VERSION,       /* -v */
     OPTIONS_BUILD_VERSION, /* -V: version and how it was configured */
     OPTIONS_HELP,          /* -h */
@@ -35,6 +36,7 @@ struct options {
     const char *overlay;   /* -g; NULL: nothing */
     bool quiet;            /* -q: say nothing but errors */
     enum options_signal signal;
+    const char *command;     /* the argument of -x, printable */
     const char *signal_name; /* the argument of -s, valid */
 };
 

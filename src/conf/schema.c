@@ -72,6 +72,7 @@ static const char *const expectations[] = {
     [SCHEMA_PATH] = "a path",
     [SCHEMA_MAPPING] = "a mapping of keys to values",
     [SCHEMA_MAPPING_LIST] = "a list",
+    [SCHEMA_PATH_LIST] = "a list of paths",
 };
 
 /* "a, b or c" for the names of an ENUM. */
@@ -377,6 +378,29 @@ static int set_list(const struct setting *setting)
     return result;
 }
 
+static int set_path_list(const struct setting *setting)
+{
+    const struct schema_key *key = setting->key;
+    const struct yaml_node *node = setting->node;
+    int result = 0;
+
+    if (node->kind != YAML_KIND_SEQUENCE)
+        return wrong_type(setting);
+    if (check_list_size(setting) != 0)
+        return -1;
+    char **paths = pool_zalloc(setting->context->pool, (node->count + 1) * sizeof(*paths));
+    if (paths == NULL)
+        return out_of_memory(setting->context, node->place);
+    for (size_t i = 0; i < node->count; i++) {
+        struct setting item = {key, setting->name, node->children[i], &paths[i], setting->context};
+        if (set_path(&item) != 0)
+            result = -1;
+    }
+    *(char ***)member_of(setting->member, key->offset) = paths;
+    *(size_t *)member_of(setting->member, key->count_offset) = node->count;
+    return result;
+}
+
 static int set_absent(const struct setting *setting)
 {
     return conf_errors_add(setting->context->errors, setting->node->key_place,
@@ -385,16 +409,23 @@ static int set_absent(const struct setting *setting)
 }
 
 static int (*const setters[])(const struct setting *setting) = {
-    [SCHEMA_BOOL] = set_bool,     [SCHEMA_INT] = set_number,      [SCHEMA_SIZE] = set_number,
-    [SCHEMA_TIME] = set_number,   [SCHEMA_STRING] = set_string,   [SCHEMA_PATH] = set_path,
-    [SCHEMA_ENUM] = set_enum,     [SCHEMA_MAPPING] = set_mapping, [SCHEMA_MAPPING_LIST] = set_list,
+    [SCHEMA_BOOL] = set_bool,         [SCHEMA_INT] = set_number,
+    [SCHEMA_SIZE] = set_number,       [SCHEMA_TIME] = set_number,
+    [SCHEMA_STRING] = set_string,     [SCHEMA_PATH] = set_path,
+    [SCHEMA_ENUM] = set_enum,         [SCHEMA_MAPPING] = set_mapping,
+    [SCHEMA_MAPPING_LIST] = set_list, [SCHEMA_PATH_LIST] = set_path_list,
     [SCHEMA_ABSENT] = set_absent,
 };
+
+static bool is_list(const struct schema_key *key)
+{
+    return key->type == SCHEMA_MAPPING_LIST || key->type == SCHEMA_PATH_LIST;
+}
 
 static int set_key(const struct schema_key *key, const char *name, const struct yaml_node *node,
                    void *target, const struct schema_context *context)
 {
-    size_t offset = key->type == SCHEMA_MAPPING_LIST ? 0 : key->offset;
+    size_t offset = is_list(key) ? 0 : key->offset;
     struct setting setting = {key, name, node, member_of(target, offset), context};
     return setters[key->type](&setting);
 }
@@ -498,6 +529,14 @@ int schema_parse(const struct schema_key *keys, const struct yaml_node *node, co
     return result;
 }
 
+int schema_parse_key(const struct schema_key *key, const struct yaml_node *root, void *target,
+                     const struct schema_context *context)
+{
+    const struct yaml_node *node = yaml_find(root, str_from_c(key->name));
+
+    return node != NULL ? set_key(key, key->name, node, target, context) : 0;
+}
+
 /* Defaults. */
 
 static int set_default(const struct schema_key *key, void *target,
@@ -507,7 +546,7 @@ static int set_default(const struct schema_key *key, void *target,
         .kind = YAML_KIND_SCALAR, .place = {"default", 0, 0}, .value = str_from_c(key->initial)};
     const struct yaml_node *node = &scalar;
 
-    if (key->type == SCHEMA_MAPPING_LIST)
+    if (is_list(key))
         node = yaml_parse(context->pool, "default", str_from_c(key->initial), context->errors);
     return node != NULL ? set_key(key, key->name, node, target, context) : -1;
 }
@@ -627,6 +666,21 @@ static void dump_list(const struct schema_key *key, const void *target, size_t i
     }
 }
 
+static void dump_path_list(const struct schema_key *key, const void *target, size_t indent,
+                           struct buf *out)
+{
+    char *const *paths = *(char **const *)const_member_of(target, key->offset);
+    size_t count = *(const size_t *)const_member_of(target, key->count_offset);
+
+    buf_append_c(out, count == 0 ? " []\n" : "\n");
+    for (size_t i = 0; i < count; i++) {
+        indent_line(out, indent);
+        buf_append_c(out, "  - ");
+        dump_text(paths[i], out);
+        buf_append_u8(out, '\n');
+    }
+}
+
 /* Whether there is something to print: a text without value and default is not. */
 static bool has_value(const struct schema_key *key, const void *target)
 {
@@ -648,6 +702,8 @@ void schema_dump(const struct schema_key *keys, const void *target, size_t inden
         buf_append_u8(out, ':');
         if (key->type == SCHEMA_MAPPING_LIST) {
             dump_list(key, target, indent, out);
+        } else if (key->type == SCHEMA_PATH_LIST) {
+            dump_path_list(key, target, indent, out);
         } else if (key->type == SCHEMA_MAPPING) {
             buf_append_u8(out, '\n');
             schema_dump(key->keys, const_member_of(target, key->offset), indent + 2, out);

@@ -14,6 +14,7 @@
  *   MAPPING       a nested struct described by `keys`
  *   MAPPING_LIST  pointer to an array of structs of `item_size` described by `keys`, and a size_t
  *                 at `count_offset`
+ *   PATH_LIST     pointer to an array of char *, each as of PATH, and a size_t at `count_offset`
  *   ABSENT        nothing: the key belongs to a part that this build lacks
  */
 #ifndef FILAD_CONF_SCHEMA_H
@@ -39,6 +40,7 @@ enum schema_type {
     SCHEMA_ENUM,
     SCHEMA_MAPPING,
     SCHEMA_MAPPING_LIST,
+    SCHEMA_PATH_LIST,
     SCHEMA_ABSENT,
 };
 
@@ -55,15 +57,16 @@ struct schema_key {
     size_t offset;       /* of the member in the struct that the table describes */
     const char *initial; /* the default, written as in a file; NULL: none */
     bool required;       /* an error when missing */
-    /* Inclusive. INT, SIZE and TIME: of the value; STRING: of its bytes and MAPPING_LIST: of its
-     * items, when max is not 0. */
+    /* Inclusive. INT, SIZE and TIME: of the value; STRING: of its bytes and lists: of their items,
+     * when max is not 0. */
     uint64_t min, max;
     /* INT, SIZE, TIME: a word for the value 0, such as "auto", whatever the range. PATH: words that
      * are not paths, separated by `|`: "auto" is stored as NULL, others as they are. */
     const char *word;
     const struct schema_name *names; /* of an ENUM */
     const struct schema_key *keys;   /* of a MAPPING, of each item of a MAPPING_LIST */
-    size_t item_size, count_offset;  /* of a MAPPING_LIST; item_size 0: nothing is stored */
+    size_t item_size,
+        count_offset; /* of lists; item_size of a MAPPING_LIST: 0: nothing is stored */
     /* A part that this build lacks ("TLS"): `true` of a BOOL, a non-empty list and the presence of
      * an ABSENT key are errors that name it. */
     const char *absent;
@@ -88,6 +91,11 @@ int schema_defaults(const struct schema_key *keys, void *target,
 int schema_parse(const struct schema_key *keys, const struct yaml_node *node, const char *section,
                  void *target, const struct schema_context *context)
     __attribute__((warn_unused_result));
+
+/* Reads the value of one key of the top level, which may be missing, before all others are read.
+ */
+int schema_parse_key(const struct schema_key *key, const struct yaml_node *root, void *target,
+                     const struct schema_context *context) __attribute__((warn_unused_result));
 
 /* Appends the values of `target` as YAML, each line indented by `indent` spaces. */
 void schema_dump(const struct schema_key *keys, const void *target, size_t indent, struct buf *out);

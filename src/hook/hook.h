@@ -1,7 +1,7 @@
 /*
  * hook - what modules plug into. A module is a constant struct of tables and functions, defined
  * with HOOK_MODULE; configure lists those that are built in objs/modules.c, the others are loaded
- * (hook/load.h). Each worker starts its own set of them and asks it on the loop thread; nothing
+ * (hook/object.h). Each worker starts its own set of them and asks it on the loop thread; nothing
  * here locks. filad-modules(7) tells the whole for those who write one.
  */
 #ifndef FILAD_HOOK_HOOK_H
@@ -206,7 +206,7 @@ struct hook_module {
 };
 
 /* Defines the module NAME: HOOK_MODULE(NAME, VERSION, .section = ..., .init = ...); VERSION is the
- * HOOK_VERSION that it was written for. What a loaded one exports is in hook/load.h. */
+ * HOOK_VERSION that it was written for. */
 #define HOOK_MODULE(module, written_for, ...)                                                      \
     _Static_assert((written_for) == HOOK_VERSION,                                                  \
                    "module " #module " is written for another version of hook/hook.h");            \
@@ -225,7 +225,8 @@ struct hook_module {
 #define HOOK_MODULE_EXPORT(module) _Static_assert(1, "")
 #endif
 
-/* The modules built in, in the order in which they are asked; ended by NULL. */
+/* The modules built in, in the order in which they are asked; ended by NULL. Those in force are in
+ * conf->hooks (hook/modules.h). */
 extern const struct hook_module *const hook_modules[];
 
 /* The configuration sections of `modules` for conf_load, in the order that hook_set_create expects

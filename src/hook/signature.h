@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "config.h"
 #include "core/err.h"
+#include "version.h"
 
 #define HOOK_SIGNATURE_MAGIC "filamod"
 

@@ -9,13 +9,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "hook/hook.h"
+#include "hook/object.h"
+#include "hook/tally.h"
 #include "master/master.h"
 #include "master/reload.h"
 #include "os/log.h"
 #include "os/sock.h"
 
 #define CONTROL_CLIENTS 16
-#define CONTROL_REQUEST_MAX 64
 #define CONTROL_REQUEST_MS 10000 /* time of a client to send its line */
 #define CONTROL_BACKLOG 16
 #define CONTROL_REST_MS 1000 /* before it accepts again after it could not */
@@ -94,26 +96,28 @@ static void client_close(struct control_client *client)
 }
 
 /* The answer is small and the first thing written: it fits the socket's buffer or the client has
- * its own problem. `reason` NULL: "ok". */
-static void client_answer(struct control_client *client, const char *reason)
+ * its own problem. */
+static void client_send(struct control_client *client, const char *head, const char *text)
 {
     struct buf line;
 
     buf_init(&line, CONTROL_LINE_MAX);
-    if (reason) {
-        buf_append_c(&line, "error: ");
-        control_escape(&line, reason);
-        buf_append_u8(&line, '\n');
-    } else {
-        buf_append_c(&line, "ok\n");
-    }
+    buf_append_c(&line, head);
+    control_escape(&line, text);
+    buf_append_u8(&line, '\n');
     if (line.failed) {
         buf_clear(&line);
-        buf_append_c(&line, "error: the reason is too long, the log has it\n");
+        buf_append_c(&line, "error: the answer is too long\n");
     }
     if (send(client->watch.fd, line.data, line.size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         log_errno(LOG_NOTICE, "master", errno, "answer a control connection");
     buf_free(&line);
+}
+
+/* `reason` NULL: "ok". */
+static void client_answer(struct control_client *client, const char *reason)
+{
+    client_send(client, reason ? "error: " : "ok", reason ? reason : "");
 }
 
 void control_reload_done(struct master *master, uint64_t number, const char *reason)
@@ -162,6 +166,76 @@ static void command_reopen(struct control_client *client)
     client_close(client);
 }
 
+/* --- what -x executes --- */
+
+/* In the text format of Prometheus. */
+static void show_statistic(void *context, const struct hook_module *module,
+                           const struct hook_statistic *row, uint64_t value)
+{
+    struct buf *out = context;
+
+    buf_printf(out, "# HELP %s_%s %s\n# TYPE %s_%s %s\n%s_%s %llu\n", module->name, row->name,
+               row->help, module->name, row->name, row->kind == HOOK_COUNTER ? "counter" : "gauge",
+               module->name, row->name, (unsigned long long)value);
+}
+
+static void execute_statistics(struct master *master, struct buf *out)
+{
+    tally_visit(master->tally, show_statistic, out);
+}
+
+static void execute_modules(struct master *master, struct buf *out)
+{
+    for (const struct hook_module *const *module = master->conf->hooks; *module; module++) {
+        const char *path = object_path(*module);
+
+        buf_printf(out, "%s: %s\n", (*module)->name, path ? path : "built in");
+        for (const struct hook_command *command = (*module)->commands; command && command->name;
+             command++)
+            buf_printf(out, "  %s.%s: %s\n", (*module)->name, command->name, command->help);
+    }
+}
+
+static const struct {
+    const char *name;
+    void (*run)(struct master *master, struct buf *out);
+} executables[] = {
+    {"modules", execute_modules},
+    {"statistics", execute_statistics},
+};
+
+static int execute(struct master *master, const char *line, struct buf *out, struct err *err)
+{
+    for (size_t i = 0; i < sizeof executables / sizeof executables[0]; i++) {
+        if (strcmp(executables[i].name, line) == 0) {
+            executables[i].run(master, out);
+            return 0;
+        }
+    }
+    return hook_processes_command(master->modules, str_from_c(line), out, err);
+}
+
+static void client_execute(struct control_client *client, const char *line)
+{
+    struct buf out;
+    struct err err;
+
+    buf_init(&out, CONTROL_LINE_MAX);
+    if (execute(client->master, line, &out, &err) < 0) {
+        client_answer(client, err.text);
+    } else {
+        buf_append_u8(&out, 0);
+        if (out.failed)
+            client_answer(client, "the answer is too long");
+        else
+            client_send(client, "ok: ", (const char *)out.data);
+    }
+    buf_free(&out);
+    client_close(client);
+}
+
+/* --- requests --- */
+
 static const struct {
     const char *name;
     void (*run)(struct control_client *client);
@@ -181,6 +255,10 @@ static void client_command(struct control_client *client)
             commands[i].run(client);
             return;
         }
+    }
+    if (strncmp(client->line, CONTROL_EXECUTE, strlen(CONTROL_EXECUTE)) == 0) {
+        client_execute(client, client->line + strlen(CONTROL_EXECUTE));
+        return;
     }
     client_answer(client, "unknown command");
     client_close(client);

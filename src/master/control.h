@@ -1,8 +1,9 @@
 /*
  * control - the socket `control.sock` beside the pid file, through which `filad -s` speaks to the
- * master: one line each way. A client sends "stop", "quit", "reload" or "reopen"; the answer is
- * "ok" or "error: " and a reason, in which line ends are written as \n and a backslash as \\. After
- * the "ok" of stop and quit the connection stays open until the master ends.
+ * master: one line each way. A client sends "stop", "quit", "reload", "reopen" or "execute " and a
+ * command; the answer is "ok", after a command "ok: " and a text, or "error: " and a reason, in
+ * which line ends are written as \n and a backslash as \\. After the "ok" of stop and quit the
+ * connection stays open until the master ends.
  */
 #ifndef FILAD_MASTER_CONTROL_H
 #define FILAD_MASTER_CONTROL_H
@@ -13,7 +14,9 @@
 #include "core/err.h"
 #include "master/state.h"
 
-#define CONTROL_LINE_MAX 65536 /* bytes of an answer */
+#define CONTROL_LINE_MAX 65536     /* bytes of an answer */
+#define CONTROL_REQUEST_MAX 1024   /* bytes of a request */
+#define CONTROL_EXECUTE "execute " /* begins the request that `filad -x` makes */
 
 /* The socket's path for a pid file. */
 int control_path(const char *pid_file, char *path, size_t size, struct err *err)

@@ -4,23 +4,12 @@
 #include <stdlib.h>
 
 #include "conf/files.h"
-#include "hook/hook.h"
-
-#define LOAD_SECTIONS_MAX 64
+#include "hook/modules.h"
 
 struct conf *load_conf(const struct options *options, struct conf_errors *errors)
 {
-    /* A configuration refers to its sections as long as it lives. */
-    static struct conf_section sections[LOAD_SECTIONS_MAX];
-    size_t count = hook_sections(hook_modules, sections, LOAD_SECTIONS_MAX);
-
-    if (count > LOAD_SECTIONS_MAX) {
-        conf_errors_add(errors, (struct conf_place){.file = "filad"},
-                        "%zu modules with a section, at most %d", count, LOAD_SECTIONS_MAX);
-        return NULL;
-    }
-    return conf_load(options->conf_file, options->prefix, options->overlay, sections, count,
-                     errors);
+    return conf_load_with(options->conf_file, options->prefix, options->overlay, modules_find,
+                          errors);
 }
 
 /* Somebody who sets a key relies on nobody getting in without it. */

@@ -1,5 +1,5 @@
 /*
- * load - the configuration that a command line names, with the sections of the modules built in.
+ * load - the configuration that a command line names, with the sections of the modules that it has.
  */
 #ifndef FILAD_MASTER_LOAD_H
 #define FILAD_MASTER_LOAD_H

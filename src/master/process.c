@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "hook/tally.h"
 #include "master/master.h"
 #include "master/reload.h"
 #include "master/workers.h"
@@ -297,6 +298,7 @@ static void process_end(struct process *process, int status)
     close(process->watch.fd);
     process_log_end(process, status, inside);
 
+    tally_ended(master->tally, process->slot);
     /* The entry is free before anyone hears of it: the slot may be given away at once. */
     ended = *process;
     *process = (struct process){0};

@@ -6,6 +6,8 @@
 
 #include "core/buf.h"
 #include "event/channel.h"
+#include "hook/hook.h"
+#include "hook/tally.h"
 #include "master/control.h"
 #include "master/load.h"
 #include "master/master.h"
@@ -28,6 +30,7 @@ struct reload {
     bool logs_new;     /* this process writes to the new log */
     struct conf *conf; /* NULL when idle */
     struct listeners listeners;
+    struct hook_processes *modules;          /* what they began here with `conf`; NULL: nothing */
     struct process *fresh[CONF_WORKERS_MAX]; /* by index; NULL: not forked, or ended */
     struct loop_timer timer;
     struct master *master;
@@ -150,6 +153,11 @@ static void reload_fail(struct reload *reload, const char *reason)
         }
     if (reload->logs_new && setup_log(master, master->conf, &err) < 0)
         log_write(LOG_ERROR, "master", "%s", err.text);
+    hook_processes_exit(reload->modules);
+    reload->modules = NULL;
+    /* Those of before had their places. */
+    if (tally_enter(master->tally, master->conf->hooks, &err) < 0)
+        log_write(LOG_ERROR, "master", "%s", err.text);
     if (reload->conf) {
         listeners_close(&reload->listeners, reload->conf, &master->listeners);
         conf_free(reload->conf);
@@ -176,6 +184,9 @@ static void reload_succeed(struct reload *reload)
         if (fresh)
             fresh->fresh = false;
     }
+    hook_processes_exit(master->modules);
+    master->modules = reload->modules;
+    reload->modules = NULL;
     listeners_close(&master->listeners, master->conf, &reload->listeners);
     conf_free(master->conf);
     master->conf = reload->conf;
@@ -222,6 +233,20 @@ static int reload_open(struct reload *reload, struct conf_errors *errors)
     return 0;
 }
 
+/* The modules of the new configuration begin beside those of the old one, which end when it is in
+ * force. */
+static int reload_modules(struct reload *reload, struct conf_errors *errors)
+{
+    const struct conf *conf = reload->conf;
+    struct err err;
+
+    if (tally_enter(reload->master->tally, conf->hooks, &err) == 0)
+        reload->modules = hook_processes_start(HOOK_MASTER, conf->hooks, conf, &err);
+    if (!reload->modules)
+        return conf_errors_add(errors, (struct conf_place){.file = conf->file}, "%s", err.text);
+    return 0;
+}
+
 static void reload_begin(struct reload *reload)
 {
     struct conf_errors errors;
@@ -231,7 +256,8 @@ static void reload_begin(struct reload *reload)
     if (notify_reloading(&err) < 0)
         log_write(LOG_WARN, "master", "%s", err.text);
     conf_errors_init(&errors);
-    if (reload_check(reload, &errors) < 0 || reload_open(reload, &errors) < 0) {
+    if (reload_check(reload, &errors) < 0 || reload_open(reload, &errors) < 0 ||
+        reload_modules(reload, &errors) < 0) {
         reload_fail(reload, conf_errors_text(&errors));
         conf_errors_free(&errors);
         return;

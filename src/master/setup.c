@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "hook/hook.h"
+#include "hook/tally.h"
 #include "master/control.h"
 #include "master/guard.h"
 #include "master/regions.h"
@@ -135,6 +137,12 @@ static int setup_memory(struct master *master, struct err *err)
     master->zone = zone_map(conf->shared_memory, err);
     if (!master->zone)
         return err_prefix(err, "shared_memory");
+    master->tally = tally_create(ZONE_SLOTS, err);
+    if (!master->tally || tally_enter(master->tally, conf->hooks, err) < 0)
+        return -1;
+    master->modules = hook_processes_start(HOOK_MASTER, conf->hooks, conf, err);
+    if (!master->modules)
+        return -1;
     return regions_resolve(conf, &master->priv, master->root, master->regions,
                            sizeof master->regions, err);
 }
@@ -159,6 +167,8 @@ void setup_undo(struct master *master)
     loop_destroy(master->loop);
     if (master->listeners.fds)
         listeners_close(&master->listeners, master->conf, NULL);
+    hook_processes_exit(master->modules);
+    tally_destroy(master->tally);
     zone_unmap(master->zone);
     /* While the lock is held: the next broker has not begun. */
     if (master->lock >= 0 && master->regions[0] && master->alone)

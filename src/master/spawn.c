@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "event/channel.h"
+#include "hook/hook.h"
 #include "keeper/keeper.h"
 #include "master/control.h"
 #include "master/process.h"
@@ -36,6 +37,21 @@ struct spawn_role {
     int (*run)(const struct spawn_child *child);
 };
 
+/* The modules of a child; NULL, with the master told: it cannot begin. */
+static struct hook_processes *start_modules(const struct spawn_child *child, enum hook_role role)
+{
+    const struct conf *conf = child->source->conf;
+    struct err err, unsent;
+    struct hook_processes *modules = hook_processes_start(role, conf->hooks, conf, &err);
+
+    if (modules)
+        return modules;
+    log_write(LOG_ERROR, "master", "%s", err.text);
+    if (channel_send(child->channel, CHANNEL_FAILED, 0, err.text, &unsent) < 0)
+        log_write(LOG_ERROR, "master", "tell the master: %s", unsent.text);
+    return NULL;
+}
+
 static int run_worker(const struct spawn_child *child)
 {
     struct worker_options options = {
@@ -45,9 +61,13 @@ static int run_worker(const struct spawn_child *child)
         .channel = child->channel,
         .listeners = child->source->listeners->fds,
         .regions = child->master->regions,
+        .tally = child->master->tally,
     };
+    struct hook_processes *modules = start_modules(child, HOOK_WORKER);
+    int status = modules ? worker_run(&options) : EXIT_CONFIGURATION;
 
-    return worker_run(&options);
+    hook_processes_exit(modules);
+    return status;
 }
 
 static struct keeper_options keeper_options_of(const struct spawn_child *child)
@@ -63,8 +83,11 @@ static struct keeper_options keeper_options_of(const struct spawn_child *child)
 static int run_keeper(const struct spawn_child *child)
 {
     struct keeper_options options = keeper_options_of(child);
+    struct hook_processes *modules = start_modules(child, HOOK_KEEPER);
+    int status = modules ? keeper_run(&options) : EXIT_CONFIGURATION;
 
-    return keeper_run(&options);
+    hook_processes_exit(modules);
+    return status;
 }
 
 static int run_helper(const struct spawn_child *child)

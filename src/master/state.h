@@ -64,7 +64,9 @@ struct place {
 enum stop_mode { STOP_NONE, STOP_DRAIN, STOP_FAST };
 
 struct control;
+struct hook_processes;
 struct reload;
+struct tally;
 
 struct master {
     const struct options *options;
@@ -77,6 +79,8 @@ struct master {
     struct listeners listeners;
     char regions[PATH_MAX];
     struct zone *zone;
+    struct tally *tally;            /* statistics of modules */
+    struct hook_processes *modules; /* what they began here, with `conf` */
     struct loop *loop;
     struct loop_watch signals;
     struct recovery *recovery;

@@ -39,6 +39,9 @@ static const struct tell_signal signals[] = {
     {OPTIONS_SIGNAL_REOPEN, SIGUSR1, false},
 };
 
+/* -x: only by the control socket. */
+static const struct tell_signal execute = {.signal = OPTIONS_SIGNAL_NONE};
+
 struct tell {
     const struct options *options;
     const struct tell_signal *signal;
@@ -160,8 +163,14 @@ static int tell_by_control(const struct tell *tell, int fd)
 {
     static const char error[] = "error: ";
     static char line[CONTROL_LINE_MAX];
-    char command[32];
-    int size = snprintf(command, sizeof command, "%s\n", tell->options->signal_name);
+    static const char text[] = "ok: ";
+    bool executes = tell->signal == &execute;
+    char command[CONTROL_REQUEST_MAX];
+    int size = snprintf(command, sizeof command, "%s%s\n", executes ? CONTROL_EXECUTE : "",
+                        executes ? tell->options->command : tell->options->signal_name);
+
+    if (size < 0 || (size_t)size >= sizeof command)
+        return fail("%s", "the command is too long");
 
     if (send(fd, command, (size_t)size, MSG_NOSIGNAL) != size)
         return fail("the control socket: %s", strerror(errno));
@@ -175,6 +184,13 @@ static int tell_by_control(const struct tell *tell, int fd)
         control_unescape(line);
         return fail("%s", line + sizeof error - 1);
     }
+    if (executes && strncmp(line, text, sizeof text - 1) == 0) {
+        control_unescape(line);
+        return printf("%s%s", line + sizeof text - 1, line[sizeof text - 1] ? "\n" : "") < 0 ||
+                       fflush(stdout) != 0
+                   ? fail("%s", "the output could not be written")
+                   : EXIT_SUCCESS;
+    }
     if (strcmp(line, "ok") != 0)
         return fail("the broker answers: %s", line);
     return tell->signal->ends ? wait_for_end(tell) : EXIT_SUCCESS;
@@ -184,6 +200,8 @@ static int tell_by_control(const struct tell *tell, int fd)
 
 static int tell_by_signal(const struct tell *tell)
 {
+    if (tell->signal == &execute)
+        return fail("%s", "the broker has no control socket");
     if (kill(tell->pid, tell->signal->number) < 0)
         return fail("signal process %d: %s", (int)tell->pid, strerror(errno));
     if (tell->signal->ends)
@@ -222,6 +240,8 @@ int tell_run(const struct options *options)
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
         if (signals[i].signal == options->signal)
             tell.signal = &signals[i];
+    if (options->action == OPTIONS_EXECUTE)
+        tell.signal = &execute;
     if (conf && tell.signal) {
         tell.conf = conf;
         tell.deadline = time_monotonic_ms() + tell_time_ms(conf, options->signal);

@@ -369,7 +369,9 @@ static int worker_start(struct worker *worker, struct err *err)
     if (!worker->settings)
         return -1;
     worker->services = settings_services(worker->settings);
-    worker->hooks = hook_set_create(hook_modules, options->conf, &worker->services, err);
+    worker->services.tally = options->tally;
+    worker->services.slot = options->slot;
+    worker->hooks = hook_set_create(options->conf->hooks, options->conf, &worker->services, err);
     if (!worker->hooks) {
         worker->status = EXIT_CONFIGURATION;
         return -1;

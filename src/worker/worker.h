@@ -16,6 +16,8 @@
 #define EXIT_MASTER_GONE 4
 #define EXIT_SHED 5 /* ... and a process forked from this one goes on without it (CHANNEL_SHED) */
 
+struct tally;
+
 struct worker_options {
     struct zone *zone;
     unsigned slot;
@@ -23,6 +25,7 @@ struct worker_options {
     int channel;          /* to the master */
     const int *listeners; /* conf->listen_count descriptors, in the order of conf->listen */
     const char *regions;  /* directory of the environment's region files */
+    struct tally *tally;  /* statistics of modules; NULL: kept for this process */
 };
 
 /* Runs the worker; the return value is the exit status of the process. Privileges are dropped and

@@ -9,7 +9,7 @@ check_layers='
 BEGIN {
     layers = "core os event conf fibp store sched hook broker worker keeper master"
     count = split(layers, order, " ")
-    above = "config.h"
+    above = "config.h version.h"
     for (i = 1; i <= count; i++) {
         above = above " " order[i]
         allowed[order[i]] = above
@@ -25,7 +25,7 @@ BEGIN {
 function layer_of(path,    parts, n) {
     n = split(path, parts, "/")
     if (parts[1] == "modules") {
-        allowed[parts[2]] = "config.h core os conf hook fibp " parts[2]
+        allowed[parts[2]] = "config.h version.h core os conf hook fibp " parts[2]
         return parts[2]
     }
     return parts[2] == "client" && parts[3] == "include" ? "include" : parts[2]

@@ -28,7 +28,7 @@ step 'filad'
     echo --help
     echo --version
 } | sort >"$work/expected"
-grep -c . "$work/expected" | is 12
+grep -c . "$work/expected" | is 13
 offered filad - | same "$work/expected"
 offered filad -q - | same "$work/expected"
 objs/filad -h | sed -n 's/.*tell the running broker: //p' | sed 's/,\| or/\n/g' | tr -d ' ' | sort \

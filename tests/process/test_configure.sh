@@ -143,7 +143,7 @@ sed -n 's/^CPPFLAGS = //p' Makefile | is -DENVIRONMENT
 sed -n 's/^SANITIZERS = //p' Makefile | is undefined
 sed -n 's/^MODULES = //p' objs/modules.mk | is ''
 sed -n 's/^MODULES_LEFT_OUT = //p' objs/modules.mk | grep -qw header_key || fail 'header_key is not left out'
-grep -c 'FILAD_DEBUG 1' objs/config.h | is 1
+grep -c 'FILAD_DEBUG 1' objs/version.h | is 1
 grep -c 'FILAD_USER "some_user"' objs/config.h | is 1
 grep HAVE_ objs/config.h >"$work/said" && fail "$(cat "$work/said")"
 

@@ -105,8 +105,13 @@ static void test_mistakes(void **state)
         const char *arguments[4];
         const char *reason;
     } cases[] = {
-        {{"-x"}, "unknown option -x"},
-        {{"-tx"}, "unknown option -x"},
+        {{"-z"}, "unknown option -z"},
+        {{"-tz"}, "unknown option -z"},
+        {{"-x"}, "option -x needs an argument"},
+        {{"-x", "two\nlines"}, "-x takes no control characters"},
+        {{"-t", "-xmodules"}, "option -x cannot be combined with -t or -T"},
+        {{"-xmodules", "-T"}, "option -x cannot be combined with -t or -T"},
+        {{"-xmodules", "-sstop"}, "option -s cannot be combined with -x"},
         {{"--frobnicate"}, "unknown option --frobnicate"},
         {{"-c"}, "option -c needs an argument"},
         {{"-c", ""}, "option -c needs an argument that is not empty"},

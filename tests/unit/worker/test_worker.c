@@ -343,6 +343,7 @@ static int setup(void **state)
     } header_key;
     static void *modules[] = {&header_key};
     conf.modules = modules;
+    conf.hooks = hook_modules;
     listener = sock_listen(&address, 100, &err);
     assert_true(listener >= 0);
     port = sock_port(listener);
