@@ -61,6 +61,7 @@ $etc/filad.yaml.default
 $man/man1/fila.1
 $man/man5/filad.yaml.5
 $man/man7/fibp.7
+$man/man7/filad-lua.7
 $man/man7/filad-modules.7
 $man/man8/filad.8
 $completions/fila
