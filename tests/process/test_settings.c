@@ -294,6 +294,170 @@ static void test_settings_commands(void **state)
     f->passed = true;
 }
 
+/* ---- scripts ---- */
+
+/* False when this build has no Lua. */
+static bool create_scripted(struct fila *client, const char *queue, const char *on_enqueue)
+{
+    struct fila_error error = FILA_ERROR_INIT;
+    struct fila_queue_options options = {.on_enqueue = on_enqueue};
+    int status = fila_queue_create(client, queue, &options, &error);
+    bool none = status != 0 && strstr(error.text, "no Lua module");
+    if (status != 0 && !none)
+        fail_msg("create %s: %s", queue, error.text);
+    fila_error_clear(&error);
+    return !none;
+}
+
+/* Each producer's message, whichever worker it talks to, gets this fairness key. */
+static void assert_keys(struct fixture *f, struct peer *const *producers, unsigned count,
+                        struct peer *consumer, const char *key)
+{
+    struct peer_delivery delivery;
+    for (unsigned i = 0; i < count; i++)
+        MUST(f, peer_enqueue(producers[i], "q", "message", NULL, &f->err));
+    for (unsigned i = 0; i < count; i++) {
+        fixture_receive(f, consumer, 20000, &delivery);
+        assert_string_equal(delivery.fairness_key, key);
+        MUST(f, peer_ack(consumer, "q", &delivery.id, &f->err));
+    }
+}
+
+#define KEY_FROM_CONFIG                                                                            \
+    "function on_enqueue(msg) return { fairness_key = fila.get('key') or 'none' } end"
+
+/* What was answered is in force in all workers. */
+static void test_scripts_and_config_in_all_workers(void **state)
+{
+    struct fixture *f = *state;
+    struct fila_error error = FILA_ERROR_INIT;
+    struct fila *client = client_open(f);
+    struct peer *producers[8], *consumer = fixture_peer(f);
+    uint32_t subscription;
+    char text[128];
+    f->passed = true;
+    if (!create_scripted(client, "q", KEY_FROM_CONFIG)) {
+        fila_close(client);
+        skip();
+    }
+    f->passed = false;
+    for (unsigned i = 0; i < 8; i++)
+        producers[i] = fixture_peer(f);
+    MUST(f, peer_consume(consumer, "q", &subscription, &f->err));
+    assert_keys(f, producers, 8, consumer, "none");
+    for (unsigned round = 0; round < 20; round++) {
+        snprintf(text, sizeof(text), "%u", round);
+        must_set(client, "key", text);
+        assert_keys(f, producers, 8, consumer, text);
+    }
+    for (unsigned round = 0; round < 20; round++) {
+        char key[32];
+        snprintf(key, sizeof(key), "script-%u", round);
+        snprintf(text, sizeof(text), "function on_enqueue(msg) return { fairness_key = '%s' } end",
+                 key);
+        UPDATE(client, "q", .on_enqueue = text);
+        assert_keys(f, producers, 8, consumer, key);
+    }
+    /* One that does not compile changes nothing. */
+    assert_int_equal(
+        fila_queue_update(client, "q",
+                          &(struct fila_queue_changes){.on_enqueue = "function on_enqueue("},
+                          &error),
+        -1);
+    assert_int_equal(error.code, FILA_SCRIPT_ERROR);
+    assert_keys(f, producers, 8, consumer, "script-19");
+    /* A queue of the same name is another one. */
+    assert_int_equal(fila_queue_delete(client, "q", &error), 0);
+    assert_int_equal(fila_queue_create(client, "q", NULL, &error), 0);
+    MUST(f, peer_consume(consumer, "q", &subscription, &f->err));
+    assert_keys(f, producers, 8, consumer, "default");
+    UPDATE(client, "q", .on_enqueue = KEY_FROM_CONFIG);
+    assert_keys(f, producers, 8, consumer, "19");
+    UPDATE(client, "q", .on_enqueue = "");
+    assert_keys(f, producers, 8, consumer, "default");
+    fila_error_clear(&error);
+    fila_close(client);
+    f->passed = true;
+}
+
+/* The death of a worker, and of everything, leaves no worker without the settings. */
+static void test_scripts_after_deaths(void **state)
+{
+    struct fixture *f = *state;
+    struct fila *client = client_open(f);
+    struct peer *producers[8], *consumer;
+    uint32_t subscription;
+    f->passed = true;
+    if (!create_scripted(client, "q", KEY_FROM_CONFIG)) {
+        fila_close(client);
+        skip();
+    }
+    f->passed = false;
+    for (unsigned round = 0; round < 3; round++) {
+        char key[32];
+        snprintf(key, sizeof(key), "round-%u", round);
+        must_set(client, "key", key);
+        fila_close(client);
+        fixture_close_all(f);
+        if (round == 2) {
+            broker_kill_all(&f->broker);
+            fixture_start(f);
+        } else {
+            struct broker_process victim = {BROKER_WORKER, broker_find(&f->broker, BROKER_WORKER)};
+            broker_kill(&f->broker, &victim, 1);
+            fixture_wait_service(f, "q", 20000);
+        }
+        client = client_open(f);
+        consumer = fixture_peer(f);
+        MUST(f, peer_consume(consumer, "q", &subscription, &f->err));
+        for (unsigned i = 0; i < 8; i++)
+            producers[i] = fixture_peer(f);
+        if (round < 2) { /* the message that showed the service */
+            struct peer_delivery delivery;
+            fixture_receive(f, consumer, 20000, &delivery);
+            assert_string_equal(delivery.fairness_key, key);
+            MUST(f, peer_ack(consumer, "q", &delivery.id, &f->err));
+        }
+        assert_keys(f, producers, 8, consumer, key);
+    }
+    fila_close(client);
+    f->passed = true;
+}
+
+static void test_rejected_messages(void **state)
+{
+    struct fixture *f = *state;
+    struct fila_error error = FILA_ERROR_INIT;
+    struct fila *client = client_open(f);
+    struct fila_message messages[3];
+    struct fila_enqueue_result results[3];
+    struct framed_stats stats;
+    f->passed = true;
+    if (!create_scripted(client, "q",
+                         "function on_enqueue(msg)\n"
+                         "  if msg.payload_size > 5 then return { reject = 'too long' } end\n"
+                         "end")) {
+        fila_close(client);
+        skip();
+    }
+    f->passed = false;
+    static const char *const payloads[] = {"short", "longer", "short"};
+    for (unsigned i = 0; i < 3; i++)
+        messages[i] =
+            (struct fila_message){.queue = fila_text("q"), .payload = fila_text(payloads[i])};
+    assert_int_equal(fila_enqueue_many(client, messages, 3, results, &error), 0);
+    assert_int_equal(results[0].code, FILA_OK);
+    assert_int_equal(results[1].code, FILA_FORBIDDEN);
+    assert_int_equal(results[2].code, FILA_OK);
+    assert_int_equal(fila_enqueue(client, &messages[1], NULL, &error), -1);
+    assert_int_equal(error.code, FILA_FORBIDDEN);
+    MUST(f, peer_stats(fixture_peer(f), "q", &stats, &f->err));
+    assert_int_equal(stats.depth, 2);
+    fila_error_clear(&error);
+    fila_close(client);
+    f->passed = true;
+}
+
 static int setup_four_workers(void **state)
 {
     return fixture_setup_with(state, &(struct broker_options){.workers = 4}, true);
@@ -310,6 +474,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_pause_and_resume, setup_four_workers,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(test_settings_commands, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_scripts_and_config_in_all_workers, setup_four_workers,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_scripts_after_deaths, setup_four_workers,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_rejected_messages, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
