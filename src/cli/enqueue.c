@@ -95,7 +95,7 @@ static void enqueue_say(const struct enqueue *enqueue, const char *id)
 static int enqueue_send(struct enqueue *enqueue, size_t count)
 {
     struct cli *cli = enqueue->cli;
-    enum fila_code refused = FILA_OK;
+    const struct fila_enqueue_result *refused = NULL;
     size_t refused_count = 0;
 
     int result =
@@ -104,7 +104,7 @@ static int enqueue_send(struct enqueue *enqueue, size_t count)
         if (enqueue->results[i].code == FILA_OK) {
             enqueue_say(enqueue, enqueue->results[i].id);
         } else {
-            refused = refused_count++ == 0 ? enqueue->results[i].code : refused;
+            refused = refused_count++ == 0 ? &enqueue->results[i] : refused;
         }
     }
     fflush(stdout);
@@ -115,7 +115,8 @@ static int enqueue_send(struct enqueue *enqueue, size_t count)
     fprintf(stderr, "fila: enqueue to \"%s\": ", enqueue->queue);
     if (refused_count > 1)
         fprintf(stderr, "%zu messages: ", refused_count);
-    fprintf(stderr, "%s\n", fila_code_text(refused));
+    output_safe(stderr, refused->reason[0] ? refused->reason : fila_code_text(refused->code), 0);
+    fprintf(stderr, "\n");
     return CLI_REFUSED;
 }
 

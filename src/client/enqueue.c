@@ -1,5 +1,6 @@
 #include "client/bulk.h"
 #include "client/error.h"
+#include "core/utf8.h"
 #include "fibp/framed_client.h"
 
 /* A public header is laid out as the codec's pair, so that arrays need no copying. */
@@ -57,8 +58,12 @@ static bool enqueue_result(struct wire_reader *reader, void *output)
         .code = error_code_from_wire(answer.code),
         .server_code = answer.code,
     };
-    if (result->code != FILA_OK)
+    if (result->code != FILA_OK) {
+        size_t size = utf8_truncate(answer.message_id, FILA_REASON_SIZE - 1);
+        if (size)
+            memcpy(result->reason, answer.message_id.data, size);
         return true;
+    }
     if (answer.message_id.size >= FILA_ID_SIZE)
         return wire_fail(reader, "message id", "longer than a UUID");
     memcpy(result->id, answer.message_id.data, answer.message_id.size);
@@ -104,7 +109,7 @@ int fila_enqueue(struct fila *client, const struct fila_message *message, char i
     if (fila_enqueue_many(client, message, 1, &result, error) != 0)
         return -1;
     if (result.code != FILA_OK)
-        return error_set_status(error, (uint8_t)result.server_code, str_of(NULL, 0));
+        return error_set_status(error, (uint8_t)result.server_code, str_from_c(result.reason));
     if (id)
         memcpy(id, result.id, FILA_ID_SIZE);
     return 0;

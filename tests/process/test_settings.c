@@ -448,9 +448,11 @@ static void test_rejected_messages(void **state)
     assert_int_equal(fila_enqueue_many(client, messages, 3, results, &error), 0);
     assert_int_equal(results[0].code, FILA_OK);
     assert_int_equal(results[1].code, FILA_FORBIDDEN);
+    assert_string_equal(results[1].reason, "too long");
     assert_int_equal(results[2].code, FILA_OK);
     assert_int_equal(fila_enqueue(client, &messages[1], NULL, &error), -1);
     assert_int_equal(error.code, FILA_FORBIDDEN);
+    assert_string_equal(error.text, "too long");
     MUST(f, peer_stats(fixture_peer(f), "q", &stats, &f->err));
     assert_int_equal(stats.depth, 2);
     fila_error_clear(&error);

@@ -44,8 +44,9 @@ extern "C" {
 #define FILA_API __attribute__((visibility("default")))
 #define FILA_CHECKED __attribute__((warn_unused_result))
 
-#define FILA_ID_SIZE 37    /* a message id as text, with its NUL */
-#define FILA_TEXT_SIZE 256 /* an error's text, with its NUL */
+#define FILA_ID_SIZE 37      /* a message id as text, with its NUL */
+#define FILA_REASON_SIZE 128 /* why a message was refused, with its NUL */
+#define FILA_TEXT_SIZE 256   /* an error's text, with its NUL */
 #define FILA_DEFAULT_PORT "5555"
 
 struct fila;          /* a connection */
@@ -180,6 +181,9 @@ struct fila_enqueue_result {
     enum fila_code code;   /* FILA_OK: the broker keeps the message */
     int server_code;       /* -1 when the server said nothing about it */
     char id[FILA_ID_SIZE]; /* empty unless code is FILA_OK */
+    /* What the server says of it, cut to fit: FILA_FORBIDDEN, the reason of the queue's on_enqueue
+     * script. Empty when it says nothing. */
+    char reason[FILA_REASON_SIZE];
 };
 
 /* Enqueues one message and waits until the broker has confirmed it. `id` may be NULL. */
