@@ -62,6 +62,26 @@ static const struct schema_key module_keys[] = {
     {.type = SCHEMA_END},
 };
 
+/* --- statistics --------------------------------------------------------------------------------
+ */
+
+enum { MODULE_CALLS, MODULE_FAILURES, MODULE_OPENINGS, MODULE_LEFT_OUT, MODULE_BYTES };
+
+static const struct hook_statistic module_statistics[] = {
+    [MODULE_CALLS] = {"calls", "calls of scripts", HOOK_COUNTER},
+    [MODULE_FAILURES] = {"failures", "calls that failed", HOOK_COUNTER},
+    [MODULE_OPENINGS] = {"breaker_openings", "times that scripts of a queue were stopped",
+                         HOOK_COUNTER},
+    [MODULE_LEFT_OUT] = {"calls_left_out", "messages whose scripts were stopped", HOOK_COUNTER},
+    [MODULE_BYTES] = {"memory_bytes", "memory of all scripts", HOOK_GAUGE},
+    {NULL, NULL, HOOK_COUNTER},
+};
+
+static void module_count_one(const struct hook_services *services, int row)
+{
+    atomic_fetch_add_explicit(&services->statistics[row], 1, memory_order_relaxed);
+}
+
 /* --- life --------------------------------------------------------------------------------------
  */
 
@@ -102,14 +122,26 @@ static void module_exit(void *state)
     free(module);
 }
 
+static void module_count_bytes(const struct module *module)
+{
+    atomic_store_explicit(&module->services->statistics[MODULE_BYTES], module->scripts.bytes,
+                          memory_order_relaxed);
+}
+
 static void module_queue_gone(void *state, uint64_t queue_id)
 {
-    scripts_forget(&((struct module *)state)->scripts, queue_id);
+    struct module *module = state;
+
+    scripts_forget(&module->scripts, queue_id);
+    module_count_bytes(module);
 }
 
 static void module_tick(void *state, uint64_t now_ms)
 {
-    scripts_tick(&((struct module *)state)->scripts, now_ms);
+    struct module *module = state;
+
+    scripts_tick(&module->scripts, now_ms);
+    module_count_bytes(module);
 }
 
 static int module_check_script(void *state, enum hook_script which, struct str source,
@@ -153,7 +185,10 @@ static struct scripts_entry *module_begin(struct module *module, const struct ho
         *failed = true;
         return NULL;
     }
-    return breaker_allows(scripts_breaker(&module->scripts, entry), now_ms) ? entry : NULL;
+    if (breaker_allows(scripts_breaker(&module->scripts, entry), now_ms))
+        return entry;
+    module_count_one(module->services, MODULE_LEFT_OUT);
+    return NULL;
 }
 
 static int module_load(struct scripts_entry *entry, struct err *err)
@@ -169,6 +204,7 @@ static void module_end(struct module *module, struct scripts_entry *entry, int r
 {
     struct hook_breaker *breaker = scripts_breaker(&module->scripts, entry);
 
+    module_count_one(module->services, MODULE_CALLS);
     if (result == 0) {
         breaker_succeeded(breaker);
         if (script_keeps_too_much(&entry->script))
@@ -176,14 +212,18 @@ static void module_end(struct module *module, struct scripts_entry *entry, int r
                           entry->used_ms);
     } else {
         *failed = true;
+        module_count_one(module->services, MODULE_FAILURES);
         module_report(module, entry, err->text, entry->used_ms);
-        if (breaker_failed(breaker, &module->conf->breaker, entry->used_ms))
+        if (breaker_failed(breaker, &module->conf->breaker, entry->used_ms)) {
+            module_count_one(module->services, MODULE_OPENINGS);
             log_write(LOG_WARN, "lua", "queue %.*s: scripts rest for %llu ms after %u failures",
                       STR_PRINT(entry->queue->name),
                       (unsigned long long)module->conf->breaker.cooldown_ms,
                       module->conf->breaker.threshold);
+        }
     }
     scripts_count(&module->scripts, entry);
+    module_count_bytes(module);
 }
 
 static void module_on_enqueue(void *state, const struct hook_message *message,
@@ -228,5 +268,5 @@ static void module_on_failure(void *state, const struct hook_failure *failure,
 
 HOOK_MODULE(lua, 3, .section = "lua", .keys = module_keys, .conf_size = sizeof(struct module_conf),
             .init = module_init, .on_enqueue = module_on_enqueue, .on_failure = module_on_failure,
-            .check_script = module_check_script, .queue_gone = module_queue_gone,
-            .tick = module_tick, .exit = module_exit);
+            .statistics = module_statistics, .check_script = module_check_script,
+            .queue_gone = module_queue_gone, .tick = module_tick, .exit = module_exit);

@@ -658,6 +658,7 @@ static void test_failure_leaves_the_verdict(void **state)
 {
     struct hook_verdict verdict = {.fairness_key = STR("earlier"), .weight = 7};
     struct hook_memory memory = {NULL};
+    _Atomic uint64_t statistics[8] = {0};
     struct scripted scripted;
     void *module;
     struct err err;
@@ -666,6 +667,7 @@ static void test_failure_leaves_the_verdict(void **state)
     log_set_level(LOG_ERROR);
     scripted_start(&scripted, "");
     scripted.message.settings = &scripted.queue;
+    scripted.services.statistics = statistics;
     assert_int_equal(lua_module.init(scripted.conf->modules[0], scripted.conf, &scripted.services,
                                      &module, &err),
                      0);
@@ -686,6 +688,11 @@ static void test_failure_leaves_the_verdict(void **state)
     assert_true(str_equal(verdict.fairness_key, STR("earlier")));
     assert_int_equal(verdict.throttle_count, 1);
     hook_memory_free(&memory);
+    assert_int_equal(statistics[0], 2); /* calls, failures, openings of the breaker, left out */
+    assert_int_equal(statistics[1], 1);
+    assert_int_equal(statistics[2], 0);
+    assert_int_equal(statistics[3], 0);
+    assert_in_range(statistics[4], 5000, 100000); /* bytes */
     lua_module.exit(module);
     scripted_stop(&scripted);
 }
