@@ -140,8 +140,11 @@ readme_commands() {
 }
 readme_commands 'Run it' | grep -c '^fila ' | is 4
 readme_commands 'Manage it' | grep -c fila | is 7
-for section in 'Run it' 'Manage it'; do
-    readme_commands "$section" >"$work/commands"
+readme_commands 'Decide what runs when' | grep -c '^fila ' | is 6
+# shellcheck disable=SC2016
+sed -n '/^```lua$/,/^```$/p' README.md | grep -v '^```' >"$work/policy.lua"
+for section in 'Run it' 'Manage it' 'Decide what runs when'; do
+    readme_commands "$section" | sed "s,@policy,@$work/policy,g" >"$work/commands"
     while read -r command; do
         # Whoever waits longer waits in vain.
         case $command in
