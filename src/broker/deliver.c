@@ -30,7 +30,6 @@ static bool copy_body(struct pull *pull, struct record_message *message)
     if (message->body.size)
         memcpy(copy, message->body.data, message->body.size);
     message->body.data = copy;
-    message->is_dead = message->is_dead && atomic_load(&pull->queue->dead_letter_headers);
     if (message->is_dead) {
         message->dead.reason = pool_str(pull->broker->scratch, message->dead.reason);
         message->dead.origin = pool_str(pull->broker->scratch, message->dead.origin);
@@ -594,6 +593,19 @@ static bool add_dead_headers(const struct pull *pull, const struct record_messag
     return true;
 }
 
+/* Consumers see it when the queue that delivers, or the one that it came from, says so. */
+static int shows_dead(struct pull *pull, const struct record_message *message, bool *shows)
+{
+    struct local_queue *origin = NULL;
+    *shows = message->is_dead && atomic_load(&pull->queue->dead_letter_headers);
+    if (!message->is_dead || *shows)
+        return 0;
+    if (broker_find_queue(pull->broker, message->dead.origin, &origin) != 0)
+        return -1;
+    *shows = origin && atomic_load(&origin->queue->dead_letter_headers);
+    return 0;
+}
+
 /* Encodes one message into the frame being built for `sub`; it is left out when it is gone. */
 static int add_message(struct pull *pull, struct local_subscription *sub,
                        const struct pull_message *from, struct buf *frame)
@@ -619,7 +631,10 @@ static int add_message(struct pull *pull, struct local_subscription *sub,
         .enqueued_ms = from->message.enqueued_ms,
         .leased_ms = pull->wall_ms,
     };
-    if ((from->message.is_dead && !add_dead_headers(pull, &from->message, &message)) ||
+    bool dead = false;
+    if (shows_dead(pull, &from->message, &dead) != 0)
+        return -1;
+    if ((dead && !add_dead_headers(pull, &from->message, &message)) ||
         !sub->subscription->encoder->add(sub->subscription, frame, &message))
         return note_unread(pull, sub, from, reading.result);
     struct delivery_lease *lease = &sub->delivery->leases[sub->delivery->count++];

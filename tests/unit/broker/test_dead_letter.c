@@ -320,6 +320,10 @@ static void consumers_see_it_when_they_want_to(void **state)
     assert_int_equal(bytes_get_u16(map.data), 1);
     die_with(fixture, none, 1, STR("abc"), true);
     expect_headers(STR("abc"));
+    atomic_store(&fixture_queue(fixture, "q")->dead_letter_headers, true);
+    die_with(fixture, none, 1, STR("abc"), false); /* the queue it came from wants it */
+    expect_headers(STR("abc"));
+    atomic_store(&fixture_queue(fixture, "q")->dead_letter_headers, false);
     die_with(fixture, forged, 2, STR("abc"), true);
     expect_headers(STR("abc"));
     assert_int_equal(bytes_get_u16(delivered_record), 4);
