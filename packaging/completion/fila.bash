@@ -33,6 +33,7 @@ _fila_options()
         nack) echo --error ;;
         redrive) echo --count ;;
         'queue purge') echo --yes -y ;;
+        'queue peek') echo --count -n --key -k ;;
         'config list') echo --prefix ;;
     esac
 }
@@ -48,7 +49,7 @@ _fila()
 {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local takes='--addr|--on-enqueue|--on-failure|--visibility-timeout|--header|-H|--count|-n'
-    takes+='|--nack|--timeout|--error|--prefix|--max-attempts'
+    takes+='|--nack|--timeout|--error|--prefix|--key|-k|--max-attempts'
     local -a typed words=()
     local address='' command word i offer=''
 
@@ -80,11 +81,12 @@ _fila()
         offer="--addr --json -h --help -V --version $(_fila_options "$command")"
     else
         case "${#words[@]} ${words[*]}" in
-            '0 ') offer='queue enqueue consume ack nack config redrive' ;;
-            '1 queue') offer='create update delete list inspect pause resume purge settings' ;;
+            '0 ') offer='queue enqueue consume ack nack config redrive dlq' ;;
+            '1 queue') offer='create update delete list inspect pause resume purge peek settings' ;;
+            '1 dlq') offer=list ;;
             '1 config') offer='set get list' ;;
             '2 queue update' | '2 queue pause' | '2 queue resume' | '2 queue settings' |\
-                '2 queue delete' | '2 queue inspect' | '2 queue purge' | '1 redrive' | '1 enqueue' |\
+                '2 queue delete' | '2 queue inspect' | '2 queue purge' | '2 queue peek' | '1 redrive' | '1 enqueue' |\
                 '1 consume' | '1 ack' | '1 nack')
                 offer=$(_fila_queues)
                 ;;

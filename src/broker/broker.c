@@ -267,6 +267,7 @@ static broker_executor *const executors[OPERATION_KINDS] = {
     [OPERATION_QUEUE_DETAILS] = broker_queue_details,
     [OPERATION_REDRIVE] = broker_redrive,
     [OPERATION_PURGE_QUEUE] = broker_purge,
+    [OPERATION_PEEK_QUEUE] = broker_peek,
     [OPERATION_SET_CONFIG] = broker_set_config,
     [OPERATION_GET_CONFIG] = broker_get_config,
     [OPERATION_LIST_CONFIG] = broker_list_config,

@@ -186,7 +186,7 @@ void broker_want_pull_later(struct broker *broker, struct local_queue *local);
 typedef int broker_executor(struct broker *broker, struct operation *operation);
 broker_executor broker_subscribe, broker_unsubscribe, broker_room;
 broker_executor broker_return;
-broker_executor broker_redrive, broker_purge;
+broker_executor broker_redrive, broker_purge, broker_peek;
 broker_executor broker_create_queue, broker_delete_queue, broker_list_queues, broker_get_stats,
     broker_queue_details;
 broker_executor broker_update_queue, broker_get_settings;

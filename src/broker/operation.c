@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "broker/settings.h"
+#include "core/pool.h"
 #include "fibp/status.h"
 
 bool operation_changes_store(const struct operation *operation)
@@ -28,7 +29,13 @@ void operation_reset(struct operation *operation)
     operation->status = FIBP_OK;
     operation->wrote = operation->undecided = operation->later = false;
     operation->reason = NULL;
-    if (operation->kind == OPERATION_NACK) {
+    if (operation->kind == OPERATION_PEEK_QUEUE) {
+        struct operation_peek *peek = (struct operation_peek *)operation;
+        peek->rows = NULL;
+        peek->memory = NULL;
+        peek->count = 0;
+        peek->ended = false;
+    } else if (operation->kind == OPERATION_NACK) {
         ((struct operation_settle *)operation)->deciding = NULL;
     } else if (operation->kind == OPERATION_LIST_QUEUES) {
         struct operation_list_queues *list = (struct operation_list_queues *)operation;
@@ -116,6 +123,9 @@ void operation_free(struct operation *operation)
         break;
     case OPERATION_SETTINGS:
         settings_free(((struct operation_settings *)operation)->first);
+        break;
+    case OPERATION_PEEK_QUEUE:
+        pool_destroy(((struct operation_peek *)operation)->memory);
         break;
     case OPERATION_DELIVERY:
     case OPERATION_RETURN:

@@ -35,6 +35,7 @@ enum operation_kind {
     OPERATION_QUEUE_DETAILS,
     OPERATION_REDRIVE,
     OPERATION_PURGE_QUEUE,
+    OPERATION_PEEK_QUEUE,
     OPERATION_SET_CONFIG,
     OPERATION_GET_CONFIG,
     OPERATION_LIST_CONFIG,
@@ -260,6 +261,51 @@ struct operation_purge {
     struct operation operation;
     struct str name;
     uint64_t purged; /* out */
+};
+
+enum peek_state { PEEK_READY, PEEK_LEASED, PEEK_DELAYED, PEEK_HELD };
+
+/* Where a walk through the messages of a queue stands: at first those in R by their numbers, then
+ * the delayed ones by their due times. */
+struct peek_position {
+    bool delayed;
+    uint64_t due_ms, seq; /* the last one seen; of those in R only `seq` */
+};
+
+struct peek_row {
+    struct peek_row *next;
+    struct uuid id;
+    uint8_t state;         /* enum peek_state */
+    bool headers_cut;      /* there are more headers */
+    uint64_t when_ms;      /* wall clock: end of the lease, or when it is due; otherwise 0 */
+    struct str headers;    /* wire bytes `map headers`, as many as are there */
+    struct str payload;    /* or its beginning */
+    uint64_t payload_size; /* of all of it */
+    struct str fairness_key;
+    struct str throttle_keys; /* as stored in a lane (store/record.h) */
+    uint16_t throttle_count;
+    uint32_t weight, attempt;
+    uint64_t enqueued_ms;
+    bool is_dead;
+    uint64_t dead_ms;
+    struct str reason, origin;
+};
+
+struct pool;
+
+/* Browses without leasing. */
+struct operation_peek {
+    struct operation operation;
+    struct str name;
+    bool has_key;
+    struct str fairness_key; /* with has_key: only messages of it */
+    struct peek_position position;
+    uint32_t limit;        /* messages, 1 to 1,000 */
+    uint32_t payload_max;  /* bytes of each payload */
+    bool ended;            /* out: there is nothing behind `position` */
+    struct peek_row *rows; /* out, in `memory` */
+    uint32_t count;        /* out */
+    struct pool *memory;   /* out; freed by operation_free */
 };
 
 /* One message as a dialect encodes it into a delivery. */

@@ -1,4 +1,4 @@
-/* fila redrive, fila queue purge, fila dlq list */
+/* fila redrive, fila queue purge */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

@@ -27,6 +27,7 @@ static const struct opcode_entry opcode_table[256] = {
     PAIR(PAUSE_QUEUE, "PauseQueue"),
     PAIR(UPDATE_QUEUE, "UpdateQueue"),
     PAIR(QUEUE_DETAILS, "QueueDetails"),
+    PAIR(PEEK_QUEUE, "PeekQueue"),
     PAIR(PURGE_QUEUE, "PurgeQueue"),
     PAIR(GET_ACL, "GetAcl"),
     PAIR(SET_ACL, "SetAcl"),

@@ -196,6 +196,7 @@ static const struct framed_handler *const framed_handlers[256] = {
     [OPCODE_GET_QUEUE_SETTINGS] = &framed_get_settings_handler,
     [OPCODE_REDRIVE] = &framed_redrive_handler,
     [OPCODE_PURGE_QUEUE] = &framed_purge_handler,
+    [OPCODE_PEEK_QUEUE] = &framed_peek_handler,
     [OPCODE_SET_CONFIG] = &framed_set_config_handler,
     [OPCODE_GET_CONFIG] = &framed_get_config_handler,
     [OPCODE_LIST_CONFIG] = &framed_list_config_handler,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "fibp/framed.h"
+#include "fibp/framed_peek.h"
 #include "fibp/framed_details.h"
 #include "fibp/reassembly.h"
 
@@ -120,6 +121,10 @@ static void fuzz_admin(struct str body)
     wire_reader_init(&reader, body);
     if (framed_set_config(&reader, &key, &value))
         require_inside(body, value);
+    wire_reader_init(&reader, body);
+    struct framed_peek peek;
+    if (framed_peek(&reader, &peek))
+        require_inside(body, peek.cursor);
     wire_reader_init(&reader, body);
     if (framed_purge(&reader, &key))
         require_inside(body, key);

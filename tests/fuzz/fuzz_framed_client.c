@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "fibp/framed_client.h"
+#include "fibp/framed_peek.h"
 #include "fibp/framed_details.h"
 
 #define REQUIRE(condition) ((condition) ? (void)0 : abort())
@@ -146,6 +147,14 @@ static void fuzz_other_admin(struct str body)
     wire_reader_init(&reader, body);
     if (framed_client_code(&reader, &code))
         (void)!framed_client_redrive_result(&reader, &moved);
+    struct framed_peek_item item;
+    wire_reader_init(&reader, body);
+    if (framed_client_code(&reader, &code) && framed_client_peek_begin(&reader, &text, &count))
+        for (uint16_t i = 0; i < count && framed_client_peek_next(&reader, &item); i++) {
+            touch(item.headers);
+            touch(item.payload);
+            touch(item.throttle_keys);
+        }
     wire_reader_init(&reader, body);
     if (framed_client_code(&reader, &code) &&
         framed_client_create_api_key_result(&reader, &text, &secret, &superadmin))

@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "core/buf.h"
+#include "core/pool.h"
+#include "fibp/framed.h"
 #include "fibp/status.h"
 #include "fuzz/fuzz.h"
 #include "worker/pipeline.h"
@@ -254,6 +256,42 @@ static inline void memory_purge(struct operation_purge *purge)
         }
 }
 
+static inline void memory_peek(struct operation_peek *peek)
+{
+    uint32_t queue = memory_find(peek->name);
+    struct peek_row **last = &peek->rows;
+    if (queue == MEMORY_QUEUES)
+        peek->operation.status = FIBP_QUEUE_NOT_FOUND;
+    peek->memory = pool_create(4096);
+    REQUIRE(peek->memory);
+    peek->ended = true;
+    for (size_t i = 0; i < memory.message_count && queue < MEMORY_QUEUES; i++) {
+        const struct memory_message *message = &memory.messages[i];
+        struct str headers, payload;
+        if (message->queue != queue || i < peek->position.seq ||
+            !framed_record_split(buf_str(&message->record), &headers, &payload))
+            continue;
+        if (peek->count == peek->limit) {
+            peek->ended = false;
+            break;
+        }
+        struct peek_row *row = pool_zalloc(peek->memory, sizeof(*row));
+        REQUIRE(row);
+        row->id = message->id;
+        row->state = message->token ? PEEK_LEASED : PEEK_READY;
+        row->headers = pool_str(peek->memory, headers);
+        row->payload_size = payload.size;
+        row->payload = pool_str(peek->memory, str_of(payload.data, payload.size < peek->payload_max
+                                                                       ? payload.size
+                                                                       : peek->payload_max));
+        row->is_dead = message->attempt > 1;
+        *last = row;
+        last = &row->next;
+        peek->count++;
+        peek->position.seq = i + 1;
+    }
+}
+
 /* --- deliveries --- */
 
 static inline bool memory_wants(struct subscription *subscription)
@@ -451,6 +489,9 @@ static inline void memory_execute(struct operation *operation)
         break;
     case OPERATION_REDRIVE:
         memory_redrive((struct operation_redrive *)operation);
+        break;
+    case OPERATION_PEEK_QUEUE:
+        memory_peek((struct operation_peek *)operation);
         break;
     case OPERATION_PURGE_QUEUE:
         memory_purge((struct operation_purge *)operation);

@@ -75,6 +75,29 @@ static void test_fila(void **state)
     snprintf(address, sizeof address, "--addr=%s", f->broker.tcp_address);
     MUST(f, peer_create_queue(peer, "q", 0, &f->err));
     MUST(f, peer_enqueue_run(peer, "q.dlq", "m", 5, NULL, &f->err));
+    char output[1024];
+    assert_int_equal(broker_run(&f->broker, "fila", (const char *[]){address, "dlq", "list", NULL},
+                                output, sizeof output),
+                     0);
+    assert_non_null(strstr(output, "\nq.dlq        5          0  yes      "));
+    assert_int_equal(broker_run(&f->broker, "fila",
+                                (const char *[]){address, "queue", "peek", "q.dlq", "-n2", NULL},
+                                output, sizeof output),
+                     0);
+    assert_non_null(strstr(output, "  ready    age "));
+    assert_non_null(strstr(output, "\n    3 bytes: m-0\n"));
+    assert_non_null(strstr(output, "\n    3 bytes: m-1\n"));
+    assert_null(strstr(output, "m-2"));
+    assert_int_equal(
+        broker_run(&f->broker, "fila",
+                   (const char *[]){address, "queue", "peek", "q.dlq", "-n1", "--json", NULL},
+                   output, sizeof output),
+        0);
+    assert_non_null(strstr(output, "\"state\": \"ready\", \"until_ms\": 0, \"headers\": [], "
+                                   "\"headers_cut\": false, \"payload\": \"m-0\", "
+                                   "\"payload_size\": 3, \"fairness_key\": "));
+    run_fila(f, (const char *[]){address, "queue", "peek", "nowhere", NULL}, 1,
+             "fila: peek into queue \"nowhere\": queue not found\n");
     run_fila(f, (const char *[]){address, "redrive", "q.dlq", "--count", "1", NULL}, 0,
              "Redrive complete: 1 message moved from \"q.dlq\"\n");
     run_fila(f, (const char *[]){address, "redrive", "q.dlq", "--count=2", "--json", NULL}, 0,

@@ -352,6 +352,50 @@ FILA_API int fila_redrive(struct fila *client, const char *dead_letter_queue, ui
 FILA_API int fila_queue_purge(struct fila *client, const char *name, uint64_t *purged,
                               struct fila_error *error) FILA_CHECKED;
 
+enum fila_peek_state {
+    FILA_PEEK_READY,
+    FILA_PEEK_LEASED,  /* until when_ms */
+    FILA_PEEK_DELAYED, /* until when_ms */
+    FILA_PEEK_HELD,    /* by a throttle */
+    FILA_PEEK_UNKNOWN, /* to this library */
+};
+
+/* One message as it lies in its queue. */
+struct fila_peeked {
+    /* Headers, payload (as much as was asked for), keys, weight, attempt; no leased_ms. */
+    const struct fila_delivery *message;
+    enum fila_peek_state state;
+    uint64_t when_ms;      /* wall clock, since 1970; or 0 */
+    bool headers_cut;      /* there are more headers than these */
+    uint64_t payload_size; /* of the whole payload */
+    bool is_dead;          /* it was dead-lettered: the rest is known */
+    uint64_t dead_ms;      /* when; wall clock */
+    char *reason;          /* why; NULL unless is_dead */
+    char *origin;          /* queue that it came from; NULL unless is_dead */
+};
+
+struct fila_peek_page {
+    const struct fila_peeked *messages;
+    size_t count;
+    bool more; /* there may be another page */
+};
+
+struct fila_peek_options {
+    const char *fairness_key; /* only messages of this key; NULL: of all */
+    uint32_t count;           /* messages of a page, at most 1,000; 0: as many as fit */
+    uint32_t payload_max;     /* bytes of each payload, at most 65,536 */
+};
+
+/* Looks at messages without leasing them: those that wait or are leased, oldest first, then the
+ * delayed ones by their due times. `after`: the page before, which may be freed when the call has
+ * returned; NULL: from the beginning. A page ends at 1 MiB or so. NULL with `error` on failure;
+ * FILA_QUEUE_NOT_FOUND. An extension: other brokers answer FILA_INVALID_FRAME. */
+FILA_API struct fila_peek_page *fila_queue_peek(struct fila *client, const char *name,
+                                                const struct fila_peek_options *options,
+                                                const struct fila_peek_page *after,
+                                                struct fila_error *error) FILA_CHECKED;
+FILA_API void fila_peek_page_free(struct fila_peek_page *page); /* NULL is fine */
+
 struct fila_queue_info {
     char *name;
     uint64_t depth;     /* messages, leased ones included */

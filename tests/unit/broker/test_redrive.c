@@ -1,6 +1,8 @@
 /* Redrive and purge as operations that take long: steps between other work. */
 #include "unit/broker/large.h"
 
+#include "os/time.h"
+
 static struct operation_redrive redriven(struct fixture *fixture, const char *name, uint64_t limit)
 {
     struct operation_redrive redrive = {
@@ -326,6 +328,103 @@ static void delayed_messages_are_purged_and_not_redriven(void **state)
     assert_int_equal(fixture_stats(fixture, "q.dlq").depth, 0);
 }
 
+/* --- peek --- */
+
+static struct operation_peek *peek_from(struct fixture *fixture, const char *name, const char *key,
+                                        uint32_t limit, struct peek_position position)
+{
+    struct operation_peek *peek = calloc(1, sizeof(*peek));
+    *peek = (struct operation_peek){.operation = {.kind = OPERATION_PEEK_QUEUE},
+                                    .name = str_from_c(name),
+                                    .has_key = key,
+                                    .fairness_key = str_from_c(key),
+                                    .limit = limit,
+                                    .payload_max = 16,
+                                    .position = position};
+    fixture_execute(fixture, &peek->operation);
+    return peek;
+}
+
+static uint32_t number_of(const struct peek_row *row)
+{
+    assert_true(row->payload.size >= 4);
+    return bytes_get_u32(row->payload.data);
+}
+
+static void a_peek_shows_the_oldest_page_by_page(void **state)
+{
+    struct fixture *fixture = *state;
+    struct peek_position position = {.seq = 0};
+    uint32_t next = 0;
+    char key[2] = "a";
+    bool ended = false;
+    fixture_create(fixture, "q");
+    struct operation_peek *peek = peek_from(fixture, "q", NULL, 10, position);
+    assert_int_equal(peek->operation.status, FIBP_OK);
+    assert_true(peek->ended);
+    assert_int_equal(peek->count, 0);
+    operation_free(&peek->operation);
+    peek = peek_from(fixture, "nowhere", NULL, 10, position);
+    assert_int_equal(peek->operation.status, FIBP_QUEUE_NOT_FOUND);
+    operation_free(&peek->operation);
+    for (uint32_t i = 0; i < 100; i++) {
+        key[0] = (char)('a' + i * 7 % 9);
+        fixture_enqueue(fixture, "q", key, 1, i, 1, NULL);
+    }
+    struct fixture_message message = {"q", "d", 1, 100, 4};
+    struct operation_enqueue *enqueue = fixture_frame(&message, 1);
+    enqueue->items[0].delay_ms = 100000;
+    fixture_execute(fixture, &enqueue->operation);
+    fixture_frame_free(enqueue);
+    while (!ended) {
+        peek = peek_from(fixture, "q", NULL, 7, position);
+        assert_int_equal(peek->operation.status, FIBP_OK);
+        for (struct peek_row *row = peek->rows; row; row = row->next, next++) {
+            assert_int_equal(number_of(row), next);
+            assert_int_equal(row->state, next == 100 ? PEEK_DELAYED : PEEK_READY);
+            assert_int_equal(row->when_ms != 0, next == 100);
+            assert_int_equal(row->payload_size, 4);
+        }
+        position = peek->position;
+        ended = peek->ended;
+        operation_free(&peek->operation);
+    }
+    assert_int_equal(next, 101);
+    peek = peek_from(fixture, "q", "c", 1000, (struct peek_position){.seq = 0});
+    assert_true(peek->ended);
+    assert_int_equal(peek->count, 11);
+    for (struct peek_row *row = peek->rows; row; row = row->next)
+        assert_true(str_equal(row->fairness_key, STR("c")));
+    operation_free(&peek->operation);
+}
+
+static void a_peek_shows_leases_and_beginnings_of_large_payloads(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    struct fixture_message message = {"q", "a", 1, 77, 3000000};
+    fixture_create(fixture, "q");
+    assert_int_equal(fixture_enqueue_one(fixture, message), FIBP_OK);
+    message.size = 5000;
+    message.payload = 78;
+    assert_int_equal(fixture_enqueue_one(fixture, message), FIBP_OK);
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_deliver(fixture);
+    struct operation_peek *peek =
+        peek_from(fixture, "q", NULL, 10, (struct peek_position){.seq = 0});
+    assert_int_equal(peek->count, 2);
+    assert_int_equal(number_of(peek->rows), 77);
+    assert_int_equal(peek->rows->payload.size, 16);
+    assert_int_equal(peek->rows->payload_size, 3000000);
+    assert_int_equal(peek->rows->state, PEEK_LEASED);
+    assert_true(peek->rows->when_ms > time_wall_ms() &&
+                peek->rows->when_ms <= time_wall_ms() + 30000);
+    assert_int_equal(number_of(peek->rows->next), 78);
+    operation_free(&peek->operation);
+    fixture_forget_emitted(fixture);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -341,6 +440,8 @@ int main(void)
         TEST(a_zone_that_is_full_ends_it),
         TEST(what_came_after_the_purge_began_stays),
         TEST(delayed_messages_are_purged_and_not_redriven),
+        TEST(a_peek_shows_the_oldest_page_by_page),
+        TEST(a_peek_shows_leases_and_beginnings_of_large_payloads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
