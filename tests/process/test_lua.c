@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config.h"
 #include "fila.h"
 #include "os/time.h"
 #include "process/support/fixture.h"
@@ -460,6 +461,10 @@ static int setup_four_workers(void **state)
 
 int main(void)
 {
+#ifndef HAVE_LUA_MODULE
+    puts("the Lua module is not built in");
+    return 77;
+#endif
 #define WITH_BROKER(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
 #define WITH_WORKERS(test)                                                                         \
     cmocka_unit_test_setup_teardown(test, setup_four_workers, fixture_teardown)
