@@ -1,4 +1,4 @@
-/* fila queue create, delete, list, inspect */
+/* fila queue create, delete, list */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/inspect.h"
 #include "cli/output.h"
 #include "cli/script.h"
 #include "core/buf.h"
@@ -74,19 +75,6 @@ static int queue_delete(struct cli *cli, const struct args *args)
     return CLI_OK;
 }
 
-/* Words for numbers that are not what they seem, and for a queue at rest, after `before`. */
-static void queue_say_counted(unsigned percent, bool quarantined, bool paused, const char *before)
-{
-    if (paused) {
-        printf("%spaused", before);
-        before = ", ";
-    }
-    if (quarantined)
-        printf("%squarantined", before);
-    else if (percent < 100)
-        printf("%scounting %u %%", before, percent);
-}
-
 static void queue_list_json(const struct fila_queue_list *list)
 {
     struct output_json json;
@@ -135,7 +123,7 @@ static void queue_list_table(const struct fila_queue_list *list)
                queue->consumers);
         if (cluster)
             printf("  %6" PRIu64, queue->leader_node_id);
-        queue_say_counted(queue->counted_percent, queue->quarantined, queue->paused, "  ");
+        inspect_say_state(queue->counted_percent, queue->quarantined, queue->paused, "  ");
         printf("\n");
     }
     if (cluster)
@@ -159,124 +147,6 @@ static int queue_list(struct cli *cli, const struct args *args)
     return CLI_OK;
 }
 
-static void queue_inspect_json(const char *name, const struct fila_queue_stats *stats)
-{
-    struct output_json json;
-    output_json_init(&json, stdout);
-    output_object(&json, NULL);
-    output_c_text(&json, "name", name);
-    output_unsigned(&json, "depth", stats->depth);
-    output_unsigned(&json, "in_flight", stats->in_flight);
-    output_unsigned(&json, "active_fairness_keys", stats->active_fairness_keys);
-    output_unsigned(&json, "consumers", stats->consumers);
-    output_unsigned(&json, "quantum", stats->quantum);
-    output_unsigned(&json, "leader_node_id", stats->leader_node_id);
-    output_unsigned(&json, "replication_count", stats->replication_count);
-    output_unsigned(&json, "counted_percent", stats->counted_percent);
-    output_bool(&json, "quarantined", stats->quarantined);
-    output_bool(&json, "paused", stats->paused);
-    output_array(&json, "fairness_keys");
-    for (size_t i = 0; i < stats->key_count; i++) {
-        const struct fila_key_stats *key = &stats->keys[i];
-        output_object(&json, NULL);
-        output_c_text(&json, "key", key->key);
-        output_unsigned(&json, "pending", key->pending);
-        output_signed(&json, "deficit", key->deficit);
-        output_unsigned(&json, "weight", key->weight);
-        output_object_end(&json);
-    }
-    output_array_end(&json);
-    output_array(&json, "throttle_keys");
-    for (size_t i = 0; i < stats->throttle_count; i++) {
-        const struct fila_throttle_stats *throttle = &stats->throttles[i];
-        output_object(&json, NULL);
-        output_c_text(&json, "key", throttle->key);
-        output_double(&json, "tokens", throttle->tokens);
-        output_double(&json, "rate_per_second", throttle->rate_per_second);
-        output_double(&json, "burst", throttle->burst);
-        output_object_end(&json);
-    }
-    output_array_end(&json);
-    output_object_end(&json);
-    output_line(&json);
-}
-
-static void queue_keys_table(const struct fila_queue_stats *stats)
-{
-    size_t width = 3;
-    for (size_t i = 0; i < stats->key_count; i++) {
-        size_t own = output_safe_width(stats->keys[i].key);
-        width = own > width ? own : width;
-    }
-    printf("\n  ");
-    output_safe(stdout, "KEY", width);
-    printf("  %9s  %9s  %6s\n", "PENDING", "DEFICIT", "WEIGHT");
-    for (size_t i = 0; i < stats->key_count; i++) {
-        const struct fila_key_stats *key = &stats->keys[i];
-        printf("  ");
-        output_safe(stdout, key->key, width);
-        printf("  %9" PRIu64 "  %9" PRId64 "  %6" PRIu32 "\n", key->pending, key->deficit,
-               key->weight);
-    }
-}
-
-static void queue_throttles_table(const struct fila_queue_stats *stats)
-{
-    size_t width = 3;
-    for (size_t i = 0; i < stats->throttle_count; i++) {
-        size_t own = output_safe_width(stats->throttles[i].key);
-        width = own > width ? own : width;
-    }
-    printf("\n  ");
-    output_safe(stdout, "KEY", width);
-    printf("  %9s  %9s  %9s\n", "TOKENS", "RATE/S", "BURST");
-    for (size_t i = 0; i < stats->throttle_count; i++) {
-        const struct fila_throttle_stats *throttle = &stats->throttles[i];
-        printf("  ");
-        output_safe(stdout, throttle->key, width);
-        printf("  %9.1f  %9.1f  %9.1f\n", throttle->tokens, throttle->rate_per_second,
-               throttle->burst);
-    }
-}
-
-static void queue_inspect_table(const char *name, const struct fila_queue_stats *stats)
-{
-    printf("Queue: ");
-    output_safe(stdout, name, 0);
-    printf("\n  %-22s%" PRIu64, "Depth:", stats->depth);
-    queue_say_counted(stats->counted_percent, stats->quarantined, stats->paused, ", ");
-    printf("\n");
-    printf("  %-22s%" PRIu64 "\n", "In-flight:", stats->in_flight);
-    printf("  %-22s%" PRIu64 "\n", "Active fairness keys:", stats->active_fairness_keys);
-    printf("  %-22s%" PRIu32 "\n", "Active consumers:", stats->consumers);
-    printf("  %-22s%" PRIu32 "\n", "Quantum:", stats->quantum);
-    if (stats->leader_node_id) {
-        printf("  %-22snode %" PRIu64 "\n", "Raft leader:", stats->leader_node_id);
-        printf("  %-22s%" PRIu32 "\n", "Replicas:", stats->replication_count);
-    }
-    if (stats->key_count)
-        queue_keys_table(stats);
-    if (stats->throttle_count)
-        queue_throttles_table(stats);
-}
-
-static int queue_inspect(struct cli *cli, const struct args *args)
-{
-    const char *name = args->words[0];
-    int status = cli_connect(cli);
-    if (status != CLI_OK)
-        return status;
-    struct fila_queue_stats *stats = fila_queue_stats(cli->client, name, &cli->error);
-    if (!stats)
-        return cli_failed(cli, "inspect queue \"%s\"", name);
-    if (cli->json)
-        queue_inspect_json(name, stats);
-    else
-        queue_inspect_table(name, stats);
-    fila_queue_stats_free(stats);
-    return CLI_OK;
-}
-
 static const struct args_option queue_create_options[] = {
     {"on-enqueue", 0, "S", "Lua script run for each message; S is source or @FILE", false},
     {"on-failure", 0, "S", "Lua script run for each nack", false},
@@ -292,6 +162,10 @@ const struct args_command cli_queue_commands[] = {
      queue_create},
     {"queue delete", "NAME", 1, 1, "Delete a queue and its messages", NULL, queue_delete},
     {"queue list", "", 0, 0, "List all queues", NULL, queue_list},
-    {"queue inspect", "NAME", 1, 1, "Show the numbers of one queue", NULL, queue_inspect},
+    {"queue inspect", "NAME", 1, 1, "Show everything that is known of one queue", NULL,
+     inspect_run},
+    {"queue pause", "NAME", 1, 1, "", NULL, NULL},
+    {"queue resume", "NAME", 1, 1, "", NULL, NULL},
+    {"queue purge", "NAME", 1, 1, "", NULL, NULL},
     {NULL, NULL, 0, 0, NULL, NULL, NULL},
 };

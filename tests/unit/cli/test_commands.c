@@ -130,6 +130,8 @@ static void script_counting(struct server *server)
         framed_counted_add(&server->out, counted[i * 2]);
         SERVER_EXPECT(server, framed_list_end(&server->out, &list, FRAME_LENGTH_MAX) == 0);
         server_flush(server);
+        id = server_expect(server, &frame, OPCODE_QUEUE_DETAILS);
+        server_answer_error(server, id, FIBP_INVALID_FRAME, "unknown opcode");
         server_expect_end(server);
     }
 }
@@ -176,6 +178,8 @@ static void script_inspect(struct server *server)
     framed_stats_throttles(&server->out, &list);
     framed_stats_add_throttle(&server->out, &list, &throttle);
     server_answer_list(server, &list);
+    id = server_expect(server, &frame, OPCODE_QUEUE_DETAILS);
+    server_answer_error(server, id, FIBP_INVALID_FRAME, "unknown opcode");
     server_expect_end(server);
     server_welcome(server);
     id = server_expect(server, &frame, OPCODE_GET_STATS);
