@@ -6,11 +6,17 @@
 #include "cli/output.h"
 
 const struct args_command *const cli_commands[] = {
-    cli_queue_commands,    cli_settings_commands,
-    cli_enqueue_commands,  cli_consume_commands,
-    cli_settle_commands,   cli_config_commands,
-    cli_messages_commands, cli_peek_commands,
-    cli_absent_commands,   NULL,
+    cli_queue_commands,
+    cli_settings_commands,
+    cli_enqueue_commands,
+    cli_consume_commands,
+    cli_settle_commands,
+    cli_config_commands,
+    cli_messages_commands,
+    cli_peek_commands,
+    cli_top_commands,
+    cli_absent_commands,
+    NULL,
 };
 
 int cli_connect(struct cli *cli)

@@ -35,6 +35,7 @@ extern const struct args_command cli_settings_commands[];
 extern const struct args_command cli_config_commands[];
 extern const struct args_command cli_messages_commands[];
 extern const struct args_command cli_peek_commands[];
+extern const struct args_command cli_top_commands[];
 extern const struct args_command cli_absent_commands[];
 
 extern const struct args_command *const cli_commands[]; /* ends with NULL */
