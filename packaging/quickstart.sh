@@ -15,7 +15,8 @@ top=$(pwd)
 
 build_packages='gcc libc6-dev make pkg-config binutils libdb5.3-dev libyaml-dev libprotobuf-c-dev
     protobuf-c-compiler libssl-dev liblua5.4-dev'
-test_packages='libcmocka-dev g++ clang-format-14 cppcheck mandoc shellcheck dash'
+test_packages='libcmocka-dev g++ clang-format-14 cppcheck mandoc shellcheck dash
+    tmux'
 
 # --- helpers -----------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ _fila_options()
         'queue purge') echo --yes -y ;;
         'queue peek') echo --count -n --key -k ;;
         'config list') echo --prefix ;;
+        top) echo --interval --once ;;
     esac
 }
 
@@ -49,7 +50,7 @@ _fila()
 {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local takes='--addr|--on-enqueue|--on-failure|--visibility-timeout|--header|-H|--count|-n'
-    takes+='|--nack|--timeout|--error|--prefix|--key|-k|--max-attempts'
+    takes+='|--nack|--timeout|--error|--prefix|--key|-k|--max-attempts|--interval'
     local -a typed words=()
     local address='' command word i offer=''
 
@@ -81,7 +82,7 @@ _fila()
         offer="--addr --json -h --help -V --version $(_fila_options "$command")"
     else
         case "${#words[@]} ${words[*]}" in
-            '0 ') offer='queue enqueue consume ack nack config redrive dlq' ;;
+            '0 ') offer='queue enqueue consume ack nack config redrive dlq top' ;;
             '1 queue') offer='create update delete list inspect pause resume purge peek settings' ;;
             '1 dlq') offer=list ;;
             '1 config') offer='set get list' ;;

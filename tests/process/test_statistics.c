@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fibp/framed_details.h"
 #include "os/time.h"
 #include "process/support/fixture.h"
 
@@ -43,6 +44,8 @@ struct model {
     struct fixture *f;
     unsigned seed;
     unsigned depth[QUEUES], in_flight[QUEUES];
+    /* since the broker's start */
+    unsigned enqueued[QUEUES], delivered[QUEUES], acked[QUEUES], nacked[QUEUES];
     struct peer *clients[CLIENTS], *admin;
     struct subscribed subscriptions[SUBSCRIPTIONS];
     struct held held[HELD_MAX];
@@ -90,6 +93,7 @@ static bool take(struct model *model, unsigned client_index)
         assert_true(model->held_count < HELD_MAX);
         sub->left--;
         model->in_flight[sub->queue]++;
+        model->delivered[sub->queue]++;
         model->held[model->held_count++] = (struct held){sub->queue, delivery.id};
         return true;
     }
@@ -145,6 +149,75 @@ static void check_list(struct model *model)
     free(frame);
 }
 
+static void check_number(const struct model *model, unsigned queue, struct str name, uint64_t value)
+{
+    const struct {
+        const char *name;
+        unsigned expected;
+    } rows[] = {
+        {"depth", model->depth[queue]},
+        {"in_flight", model->in_flight[queue]},
+        {"ready", model->depth[queue] - model->in_flight[queue]},
+        {"consumers", consumers(model, queue)},
+        {"enqueued_total", model->enqueued[queue]},
+        {"delivered_total", model->delivered[queue]},
+        {"acked_total", model->acked[queue]},
+        {"nacked_total", model->nacked[queue]},
+        {"expired_total", 0},
+        {"dead_lettered_total", 0},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (str_equal(name, str_from_c(rows[i].name)) && value != rows[i].expected)
+            fail_msg("%s: %s is %llu, not %u", names[queue], rows[i].name,
+                     (unsigned long long)value, rows[i].expected);
+}
+
+/* QueueDetails of one queue. */
+static void check_details(struct model *model, unsigned queue)
+{
+    struct fixture *f = model->f;
+    struct framed_details_request request = {.queue = str_from_c(names[queue])};
+    struct framed_number number, fields[2 * DETAILS];
+    struct framed_bucket bucket;
+    struct peer_frame *frame = NULL;
+    struct wire_reader reader;
+    struct str name;
+    struct buf buf;
+    uint16_t count;
+    uint64_t value;
+    uint8_t code;
+    bool more;
+    uint32_t id = peer_next_request(model->admin);
+    buf_init(&buf, 0);
+    assert_int_equal(framed_client_details(&buf, id, &request), 0);
+    MUST(f, peer_send(model->admin, buf_str(&buf), &f->err));
+    buf_free(&buf);
+    MUST_GIVE(f, 1, peer_answer(model->admin, id, PEER_PATIENCE_MS, &frame, &f->err));
+    assert_int_equal(frame->opcode, OPCODE_QUEUE_DETAILS_RESULT);
+    wire_reader_init(&reader, str_of(frame->body, frame->size));
+    assert_true(framed_client_code(&reader, &code) && code == 0);
+    assert_true(framed_client_details_count(&reader, &count));
+    for (unsigned i = 0; i < count; i++)
+        assert_true(framed_client_details_number(&reader, &number));
+    assert_true(framed_client_details_buckets(&reader, &count));
+    for (unsigned i = 0; i < count; i++)
+        assert_true(framed_client_details_bucket(&reader, &bucket));
+    assert_true(framed_client_details_count(&reader, &count));
+    assert_in_range(count, 1, 2 * DETAILS);
+    unsigned field_count = count;
+    for (unsigned i = 0; i < field_count; i++)
+        assert_true(framed_client_details_name(&reader, &fields[i]));
+    assert_true(framed_client_details_queues(&reader, field_count, &more, &count));
+    assert_int_equal(count, 1);
+    assert_true(framed_client_details_queue(&reader, &name));
+    assert_true(str_equal(name, str_from_c(names[queue])));
+    for (unsigned i = 0; i < field_count; i++) {
+        assert_true(framed_client_details_value(&reader, &value));
+        check_number(model, queue, fields[i].name, value);
+    }
+    free(frame);
+}
+
 /* At once: nothing is waited for. */
 static void check(struct model *model, const char *after)
 {
@@ -163,6 +236,7 @@ static void check(struct model *model, const char *after)
                  model->depth[q], model->in_flight[q], consumers(model, q));
     }
     check_list(model);
+    check_details(model, draw(model, QUEUES));
 }
 
 /* --- steps --- */
@@ -191,6 +265,7 @@ static void enqueue(struct model *model)
     }
     free(frame);
     model->depth[queue] += count;
+    model->enqueued[queue] += count;
     collect(model, queue);
 }
 
@@ -252,6 +327,7 @@ static void settle(struct model *model, bool nack)
     }
     free(frame);
     model->in_flight[queue] -= count;
+    *(nack ? &model->nacked[queue] : &model->acked[queue]) += count;
     if (!nack)
         model->depth[queue] -= count;
     collect(model, queue);
@@ -349,7 +425,9 @@ static bool all_counted(void *context)
 static void crash(struct model *model)
 {
     if (draw(model, 2)) {
-        fixture_crash(model->f);
+        fixture_crash(model->f); /* of the master, too: counters begin anew */
+        for (unsigned q = 0; q < QUEUES; q++)
+            model->enqueued[q] = model->delivered[q] = model->acked[q] = model->nacked[q] = 0;
     } else {
         struct broker_process victim = {BROKER_WORKER,
                                         broker_find(&model->f->broker, BROKER_WORKER)};

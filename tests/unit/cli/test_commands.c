@@ -505,7 +505,7 @@ static void test_absent(void **state)
     static const char *const lines[][5] = {
         {"auth", "list"},
         {"auth", "acl", "get", "x"},
-        {"top"},
+        {"auth", "acl", "set", "x"},
         {"auth", "create", "--name", "x"},
     };
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
