@@ -164,8 +164,5 @@ const struct args_command cli_queue_commands[] = {
     {"queue list", "", 0, 0, "List all queues", NULL, queue_list},
     {"queue inspect", "NAME", 1, 1, "Show everything that is known of one queue", NULL,
      inspect_run},
-    {"queue pause", "NAME", 1, 1, "", NULL, NULL},
-    {"queue resume", "NAME", 1, 1, "", NULL, NULL},
-    {"queue purge", "NAME", 1, 1, "", NULL, NULL},
     {NULL, NULL, 0, 0, NULL, NULL, NULL},
 };
