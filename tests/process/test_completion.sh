@@ -41,7 +41,7 @@ offered filad -g '' | is ''
 
 step 'the commands of fila'
 objs/fila --help | commands_of >"$work/commands"
-grep -c . "$work/commands" | is 18
+grep -c . "$work/commands" | is 20
 cut -d ' ' -f 1 "$work/commands" | sort -u >"$work/expected"
 offered fila '' | same "$work/expected"
 offered fila --json --addr localhost : 5555 '' | same "$work/expected"
