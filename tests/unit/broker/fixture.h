@@ -319,7 +319,7 @@ static inline uint8_t fixture_settle(struct fixture *fixture, enum operation_kin
     struct operation_settle *settle = fixture_settle_frame(kind, queue, id, 1);
     fixture_execute(fixture, &settle->operation);
     uint8_t status = settle->items[0].status;
-    free(settle);
+    operation_free(&settle->operation);
     return status;
 }
 
