@@ -77,6 +77,43 @@ static void the_oldest_go_first(void **state)
     assert_int_equal(fixture_stats(fixture, "q").depth, 35);
 }
 
+/* REDRIVE_LANES: of how many keys; 100,000 is the long form. */
+static void many_lanes_cost_what_their_messages_cost(void **state)
+{
+    struct fixture *fixture = *state;
+    const char *given = getenv("REDRIVE_LANES");
+    uint32_t lanes = given ? (uint32_t)strtoul(given, NULL, 10) : 1500, count = 2 * lanes;
+    char(*keys)[16] = calloc(lanes, sizeof(*keys));
+    struct fixture_message *messages = calloc(count, sizeof(*messages));
+    assert_true(keys && messages);
+    fixture_create(fixture, "q");
+    for (uint32_t i = 0; i < lanes; i++)
+        snprintf(keys[i], sizeof(keys[i]), "k%u", i);
+    for (uint32_t i = 0; i < count; i++)
+        messages[i] = (struct fixture_message){"q.dlq", keys[i % lanes], 1, i, 4};
+    for (uint32_t i = 0; i < count; i += 1000) {
+        struct operation_enqueue *enqueue =
+            fixture_frame(messages + i, count - i < 1000 ? count - i : 1000);
+        fixture_execute(fixture, &enqueue->operation);
+        fixture_frame_free(enqueue);
+    }
+    uint64_t began_ms = time_monotonic_ms();
+    expect_redriven(fixture, "q.dlq", lanes, lanes); /* the first one of each */
+    uint64_t took_ms = time_monotonic_ms() - began_ms;
+    print_message("%u messages of %u lanes in %llu ms\n", lanes, lanes,
+                  (unsigned long long)took_ms);
+    assert_int_equal(fixture_queue(fixture, "q")->lane_count, lanes);
+    assert_int_equal(fixture_stats(fixture, "q.dlq").depth, lanes);
+    assert_int_equal(purged(fixture, "q.dlq").purged, lanes);
+    free(messages);
+    free(keys);
+}
+
+static int setup_large(void **state)
+{
+    return fixture_setup_sized(state, 512u << 20, 100);
+}
+
 static void leased_messages_stay_and_do_not_count(void **state)
 {
     struct fixture *fixture = *state;
@@ -431,6 +468,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(refusals_come_in_their_order),
         TEST(the_oldest_go_first),
+        cmocka_unit_test_setup_teardown(many_lanes_cost_what_their_messages_cost, setup_large,
+                                        fixture_teardown),
         TEST(leased_messages_stay_and_do_not_count),
         TEST(others_go_on_between_steps),
         TEST(a_queue_goes_in_the_middle),
