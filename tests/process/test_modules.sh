@@ -11,8 +11,12 @@ tree=$work/tree
 conf=$work/filad.yaml
 running=
 
+# What the test has done to the configuration must not keep the broker from being stopped.
 finish() {
-    [ -z "$running" ] || filad -q -s stop
+    if [ -n "$running" ]; then
+        configure_broker ''
+        filad -q -s stop || :
+    fi
     rm -rf "$work"
 }
 trap finish EXIT
