@@ -1,99 +1,7 @@
-/* Messages stored apart: every size, every way that a message goes, and a death after each commit.
- */
-#define env_commit(txn, how) env_commit_proper(txn, how)
-#include "store/env.c"
-#undef env_commit
+/* Messages stored apart: every size, and every way that a message goes. */
+#include "unit/broker/apart.h"
 
-#include "unit/broker/large.h"
-
-#include <sys/wait.h>
-
-#include "broker/move.h"
-#include "keeper/maintenance.h"
-#include "os/time.h"
-
-#define MIB (1u << 20)
-
-/* --- a death at a chosen commit --- */
-
-static unsigned commits_left; /* 0: no death */
-
-int env_commit(DB_TXN *txn, enum env_commit how);
-
-/* In a process that is going to die each commit survives it: the harder case. */
-int env_commit(DB_TXN *txn, enum env_commit how)
-{
-    if (!commits_left)
-        return env_commit_proper(txn, how);
-    int result = env_commit_proper(txn, ENV_COMMIT_KERNEL);
-    if (--commits_left == 0)
-        kill(getpid(), SIGKILL);
-    return result;
-}
-
-/* --- the keeper --- */
-
-static const struct conf no_conf;
-
-struct keeping {
-    struct broker *broker;
-    struct maintenance maintenance;
-    uint64_t now_ms;
-};
-
-static void keep(struct keeping *keeping, struct fixture *fixture)
-{
-    struct err err = {0};
-    struct broker_options options = fixture->broker->options;
-    options.slot = ZONE_SLOT_KEEPER;
-    options.thread = ZONE_MAINTENANCE;
-    keeping->broker = broker_open(&options, &err);
-    assert_non_null(keeping->broker);
-    assert_int_equal(maintenance_init(&keeping->maintenance, keeping->broker, &no_conf, &err), 0);
-    keeping->now_ms = time_monotonic_ms();
-}
-
-static void keep_no_more(struct keeping *keeping)
-{
-    maintenance_free(&keeping->maintenance);
-    broker_close(keeping->broker);
-}
-
-/* All that is to be swept now; the number of steps. */
-static unsigned sweep(struct keeping *keeping)
-{
-    unsigned steps = 0;
-    int more = 1;
-    keeping->now_ms += 2000;
-    while ((more = sweep_step(&keeping->maintenance, keeping->now_ms)) > 0)
-        steps++;
-    assert_int_equal(more, 0);
-    return steps;
-}
-
-static unsigned sweep_once(struct fixture *fixture)
-{
-    struct keeping keeping;
-    keep(&keeping, fixture);
-    unsigned steps = sweep(&keeping);
-    keep_no_more(&keeping);
-    return steps;
-}
-
-static void assert_clean(struct fixture *fixture, const char *queue)
-{
-    struct large_stored stored = large_look(fixture, queue);
-    assert_int_equal(stored.orphans, 0);
-    assert_int_equal(stored.markers, 0);
-}
-
-static void assert_empty(struct fixture *fixture, const char *queue)
-{
-    struct large_stored stored = large_look(fixture, queue);
-    assert_int_equal(stored.messages, 0);
-    assert_int_equal(stored.chunks, 0);
-    assert_int_equal(stored.markers, 0);
-}
+#include <sys/stat.h>
 
 static unsigned receive(struct fixture *fixture, struct delivered *got, unsigned limit)
 {
@@ -171,9 +79,9 @@ static void every_size_arrives_whole_and_goes_whole(void **state)
     expect_sizes(got, count, 0);
     for (unsigned i = 0; i < count; i++) {
         assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[i].id), FIBP_OK);
-        assert_clean(fixture, "q");
+        large_assert_clean(fixture, "q");
     }
-    assert_empty(fixture, "q");
+    large_assert_empty(fixture, "q");
     assert_int_equal(atomic_load(&fixture->zone->slots[0].working[0]), 0);
     fixture_unsubscribe(fixture, &subscription);
 }
@@ -195,7 +103,7 @@ static void all_acked_in_one_frame(void **state)
     for (unsigned i = 0; i <= count; i++)
         assert_int_equal(acks->items[i].status, FIBP_OK);
     free(acks);
-    assert_empty(fixture, "q");
+    large_assert_empty(fixture, "q");
     fixture_unsubscribe(fixture, &subscription);
 }
 
@@ -213,7 +121,7 @@ static void they_survive_a_restart(void **state)
     assert_int_equal(fixture_stats(fixture, "q").in_flight, SIZES);
     for (unsigned i = 0; i < SIZES; i++)
         assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[i].id), FIBP_OK);
-    assert_empty(fixture, "q");
+    large_assert_empty(fixture, "q");
 }
 
 static void retried_and_expired_ones_stay_whole(void **state)
@@ -229,7 +137,7 @@ static void retried_and_expired_ones_stay_whole(void **state)
     expect_sizes(got, receive(fixture, got, 64), 1);
     fixture_expire(fixture, time_monotonic_ms() + 31000);
     expect_sizes(got, receive(fixture, got, 64), 2);
-    assert_clean(fixture, "q");
+    large_assert_clean(fixture, "q");
     fixture_unsubscribe(fixture, &subscription);
 }
 
@@ -431,15 +339,15 @@ static void nothing_is_left_of_one_that_failed(void **state)
     fixture_fill_disk();
     assert_int_equal(large_enqueue(fixture, "q", 1, 2 * MIB), FIBP_STORAGE_ERROR);
     os_calls_reset();
-    assert_clean(fixture, "q");
+    large_assert_clean(fixture, "q");
     assert_int_equal(large_look(fixture, "q").messages, 1);
     /* No room for the chunks themselves; what could not be removed either is left to the keeper. */
     fixture_fill_disk();
     assert_int_equal(large_enqueue(fixture, "q", 2, 20 * MIB), FIBP_STORAGE_ERROR);
     os_calls_reset();
     assert_int_equal(atomic_load(&fixture->zone->slots[0].working[0]), 0);
-    (void)sweep_once(fixture);
-    assert_clean(fixture, "q");
+    (void)keeping_sweep_once(fixture);
+    large_assert_clean(fixture, "q");
     assert_int_equal(large_enqueue(fixture, "q", 3, 2 * MIB), FIBP_OK);
     assert_int_equal(large_look(fixture, "q").messages, 2);
 }
@@ -450,7 +358,7 @@ static void without_room_on_the_disk_nothing_is_written(void **state)
     fixture_create(fixture, "q");
     atomic_store(&fixture->broker->scheduler->space_low, 1);
     assert_int_equal(large_enqueue(fixture, "q", 1, 2 * MIB), FIBP_STORAGE_ERROR);
-    assert_empty(fixture, "q");
+    large_assert_empty(fixture, "q");
     assert_int_equal(large_enqueue(fixture, "no such queue", 1, 2 * MIB), FIBP_QUEUE_NOT_FOUND);
     atomic_store(&fixture->broker->scheduler->space_low, 0);
 }
@@ -478,13 +386,13 @@ static void a_large_one_leaves_time_for_others(void **state)
     unsigned slices = 1;
     fixture_create(fixture, "q");
     fixture_enqueue(fixture, "q", "k", 1, 7, 1, NULL);
-    keep(&keeping, fixture);
+    keeping_start(&keeping, fixture);
     struct operation_enqueue *enqueue = begin(fixture, 60 * MIB);
     /* It is served meanwhile, and not swept. */
     fixture_subscribe(fixture, "q", &subscription);
     fixture_deliver(fixture);
     assert_int_equal(fixture_delivered(fixture, got, 8), 1);
-    assert_true(sweep(&keeping) > 0);
+    assert_true(keeping_sweep(&keeping) > 0);
     unsigned chunks = large_look(fixture, "q").chunks;
     assert_true(chunks > 0);
     struct operation *rest = &enqueue->operation;
@@ -494,14 +402,14 @@ static void a_large_one_leaves_time_for_others(void **state)
     }
     assert_true(slices >= 7);
     assert_int_equal(enqueue->items[0].status, FIBP_OK);
-    (void)sweep(&keeping); /* its flag was set again; there is nothing to do */
-    assert_int_equal(sweep(&keeping), 0);
-    assert_clean(fixture, "q");
+    (void)keeping_sweep(&keeping); /* its flag was set again; there is nothing to do */
+    assert_int_equal(keeping_sweep(&keeping), 0);
+    large_assert_clean(fixture, "q");
     fixture_deliver(fixture);
     assert_int_equal(fixture_delivered(fixture, got, 8), 1);
     fixture_frame_free(enqueue);
     fixture_unsubscribe(fixture, &subscription);
-    keep_no_more(&keeping);
+    keeping_stop(&keeping);
 }
 
 /* A process that dies between two slices holds nothing: no recovery follows. */
@@ -514,15 +422,15 @@ static void what_a_dead_worker_had_begun_is_swept(void **state)
     assert_int_equal(large_enqueue(fixture, "q", 1, 3 * MIB), FIBP_OK);
     fixture_join(&other, fixture, 1);
     struct operation_enqueue *enqueue = begin(&other, 20 * MIB);
-    keep(&keeping, fixture);
-    (void)sweep(&keeping);
+    keeping_start(&keeping, fixture);
+    (void)keeping_sweep(&keeping);
     assert_true(large_look(fixture, "q").orphans > 100);
     fixture_leave(&other);
     /* No more than a step under one holding of the lock. */
-    assert_true(sweep(&keeping) >= 8);
-    assert_clean(fixture, "q");
+    assert_true(keeping_sweep(&keeping) >= 8);
+    large_assert_clean(fixture, "q");
     assert_int_equal(large_look(fixture, "q").messages, 1);
-    keep_no_more(&keeping);
+    keeping_stop(&keeping);
     fixture_frame_free(enqueue);
 }
 
@@ -536,12 +444,12 @@ static void a_keeper_that_dies_leaves_the_rest_to_the_next(void **state)
     fixture_join(&other, fixture, 1);
     struct operation_enqueue *enqueue = begin(&other, 20 * MIB);
     fixture_leave(&other);
-    keep(&keeping, fixture);
+    keeping_start(&keeping, fixture);
     assert_int_equal(sweep_step(&keeping.maintenance, keeping.now_ms + 2000), 1);
-    keep_no_more(&keeping);
+    keeping_stop(&keeping);
     assert_true(large_look(fixture, "q").orphans > 0);
-    assert_true(sweep_once(fixture) > 1);
-    assert_clean(fixture, "q");
+    assert_true(keeping_sweep_once(fixture) > 1);
+    large_assert_clean(fixture, "q");
     fixture_frame_free(enqueue);
 }
 
@@ -565,7 +473,7 @@ static void a_queue_can_go_meanwhile(void **state)
                          again ? FIBP_STORAGE_ERROR : FIBP_QUEUE_NOT_FOUND);
         fixture_frame_free(enqueue);
     }
-    assert_empty(fixture, "q");
+    large_assert_empty(fixture, "q");
 }
 
 /* The next environment begins anew. */
@@ -583,48 +491,14 @@ static void what_was_begun_is_written_again_after_a_recovery(void **state)
     assert_false(uuid_equal(&enqueue->items[0].id, &id));
     fixture_frame_free(enqueue);
     assert_true(large_look(fixture, "q").orphans > 100);
-    (void)sweep_once(fixture);
-    assert_clean(fixture, "q");
+    (void)keeping_sweep_once(fixture);
+    large_assert_clean(fixture, "q");
     large_subscribe(fixture, "q", &subscription);
     assert_int_equal(receive(fixture, got, 8), 1);
     fixture_unsubscribe(fixture, &subscription);
 }
 
 /* --- moves --- */
-
-static uint8_t dead_letter(struct fixture *fixture, const char *queue, const struct uuid *id)
-{
-    struct local_queue *from = NULL, *to = NULL;
-    uint8_t status = FIBP_INTERNAL_ERROR;
-    char dead[32];
-    snprintf(dead, sizeof(dead), "%s.dlq", queue);
-    assert_int_equal(broker_find_queue(fixture->broker, str_from_c(queue), &from), 0);
-    assert_int_equal(broker_find_queue(fixture->broker, str_from_c(dead), &to), 0);
-    assert_int_equal(fixture_dead_letter(fixture->broker, from, to, id, &status), 0);
-    pool_reset(fixture->broker->scratch);
-    return status;
-}
-
-static uint32_t redrive(struct fixture *fixture, const char *queue)
-{
-    struct local_queue *from = NULL, *to = NULL;
-    uint32_t sum = 0, moved = 0;
-    uint8_t status = FIBP_INTERNAL_ERROR;
-    char dead[32];
-    snprintf(dead, sizeof(dead), "%s.dlq", queue);
-    assert_int_equal(broker_find_queue(fixture->broker, str_from_c(dead), &from), 0);
-    assert_int_equal(broker_find_queue(fixture->broker, str_from_c(queue), &to), 0);
-    struct order order;
-    assert_int_equal(order_begin(&order, fixture->broker, from->queue), 0);
-    do {
-        assert_int_equal(move_ready(fixture->broker, from, to, &order, 100, &moved, &status), 0);
-        assert_int_equal(status, FIBP_OK);
-        pool_reset(fixture->broker->scratch);
-        sum += moved;
-    } while (order_first(&order));
-    order_free(&order);
-    return sum;
-}
 
 static void there_and_back(void **state)
 {
@@ -636,20 +510,20 @@ static void there_and_back(void **state)
     unsigned count = receive(fixture, got, 64);
     assert_int_equal(count, SIZES);
     for (unsigned i = 0; i < count; i++) {
-        assert_int_equal(dead_letter(fixture, "q", &got[i].id), FIBP_OK);
-        assert_clean(fixture, "q");
-        assert_clean(fixture, "q.dlq");
+        assert_int_equal(move_dead_letter(fixture, "q", &got[i].id), FIBP_OK);
+        large_assert_clean(fixture, "q");
+        large_assert_clean(fixture, "q.dlq");
     }
-    assert_empty(fixture, "q");
-    assert_int_equal(dead_letter(fixture, "q", &got[16].id), FIBP_MESSAGE_NOT_FOUND);
-    assert_int_equal(redrive(fixture, "q"), SIZES);
-    assert_empty(fixture, "q.dlq");
-    assert_clean(fixture, "q");
+    large_assert_empty(fixture, "q");
+    assert_int_equal(move_dead_letter(fixture, "q", &got[16].id), FIBP_MESSAGE_NOT_FOUND);
+    assert_int_equal(move_redrive(fixture, "q"), SIZES);
+    large_assert_empty(fixture, "q.dlq");
+    large_assert_clean(fixture, "q");
     assert_int_equal(atomic_load(&fixture->zone->slots[0].working[0]), 0);
     expect_sizes(got, receive(fixture, got, 64), 0);
     for (unsigned i = 0; i < count; i++)
         assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[i].id), FIBP_OK);
-    assert_empty(fixture, "q");
+    large_assert_empty(fixture, "q");
     fixture_unsubscribe(fixture, &subscription);
 }
 
@@ -690,12 +564,12 @@ static void two_at_one_message(void **state)
     assert_int_equal(apart_discard(brokers[0], to[0], &message.id), 0);
     assert_int_equal(large_look(fixture, "q.dlq").chunks, message.chunks);
     assert_int_equal(apart_discard(brokers[1], to[1], &message.id), 0);
-    assert_empty(fixture, "q.dlq");
+    large_assert_empty(fixture, "q.dlq");
     /* What has arrived as a message is not overwritten. */
     assert_int_equal(large_look(fixture, "q").apart, 1);
     assert_int_equal(apart_copy(brokers[1], to[1], from[1], &message, &outcome, &result), 0);
     assert_int_equal(outcome, APART_GONE);
-    assert_clean(fixture, "q");
+    large_assert_clean(fixture, "q");
     apart_finish(brokers[0]);
     apart_finish(brokers[1]);
     fixture_leave(&other);
@@ -730,7 +604,7 @@ static void a_drained_queue_shrinks(void **state)
     assert_int_equal(receive(fixture, got, 8), 3);
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[i].id), FIBP_OK);
-    keep(&keeping, fixture);
+    keeping_start(&keeping, fixture);
     uint64_t longest = 0;
     assert_int_equal(compact_step(&keeping.maintenance), 0); /* it may not be at rest yet */
     for (int more = 1; more > 0; steps++) {
@@ -743,180 +617,8 @@ static void a_drained_queue_shrinks(void **state)
     }
     print_message("%u steps, the longest %llu ms\n", steps, (unsigned long long)longest);
     assert_true(file_size(fixture, "q") < MIB);
-    keep_no_more(&keeping);
+    keeping_stop(&keeping);
     fixture_unsubscribe(fixture, &subscription);
-}
-
-/* --- deaths --- */
-
-#define DEATHS_MAX 200
-#define DYING (3 * MIB + 5)
-
-/* Closing an environment may hang on what the dead held: it stays open to the end, and here is
- * where the leak checker finds it. */
-static struct fixture kept[DEATHS_MAX] __attribute__((used));
-static unsigned deaths;
-
-struct scenario {
-    const char *name;
-    void (*before)(struct fixture *fixture, const char *queue); /* in the parent */
-    void (*run)(struct fixture *fixture, const char *queue);    /* in the process that dies */
-    unsigned least, most; /* messages in the queue and its dead-letter queue afterwards */
-};
-
-static void open_in_child(struct fixture *fixture)
-{
-    struct err err = {0};
-    struct env_options options = {
-        .path = fixture->path, .regions = fixture->regions, .cache_size = 16u << 20};
-    fixture->emitted_count = 0;
-    fixture->window.limit = UINT64_MAX;
-    fixture->env = env_open(&options, &err);
-    if (!fixture->env)
-        _exit(2);
-    fixture_open_broker(fixture, 1);
-}
-
-/* True when the process came to its end before its `number`th commit. */
-static bool run_and_die(struct fixture *fixture, const struct scenario *scenario, const char *queue,
-                        unsigned number)
-{
-    int status = 0;
-    zone_slot_prepare(fixture->zone, 1);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        open_in_child(fixture);
-        commits_left = number;
-        scenario->run(fixture, queue);
-        _exit(env_flush(fixture->env) == 0 ? 0 : 6);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    zone_slot_release(fixture->zone, 1);
-    assert_true((WIFEXITED(status) && WEXITSTATUS(status) == 0) ||
-                (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
-    return WIFEXITED(status);
-}
-
-static void recover(struct fixture *fixture)
-{
-    assert_true(deaths < DEATHS_MAX);
-    kept[deaths++] = *fixture;
-    zone_shut(fixture->zone);
-    fixture_open(fixture);
-}
-
-static void check_after_death(struct fixture *fixture, const struct scenario *scenario,
-                              const char *queue)
-{
-    char dead[32];
-    snprintf(dead, sizeof(dead), "%s.dlq", queue);
-    struct large_stored before = large_look(fixture, queue), there = large_look(fixture, dead);
-    unsigned messages = before.messages + there.messages;
-    if (messages < scenario->least || messages > scenario->most)
-        fail_msg("%s: %u messages are left", scenario->name, messages);
-    if (before.orphans && !before.markers)
-        fail_msg("%s: chunks without message and marker", scenario->name);
-    (void)sweep_once(fixture);
-    assert_clean(fixture, queue);
-    assert_clean(fixture, dead);
-    assert_int_equal(large_look(fixture, queue).messages, before.messages);
-    assert_int_equal(large_look(fixture, dead).messages, there.messages);
-}
-
-static void die_after_every_commit(struct fixture *fixture, const struct scenario *scenario)
-{
-    unsigned number = 1;
-    char queue[24];
-    for (bool ended = false; !ended; number++) {
-        snprintf(queue, sizeof(queue), "%s-%u", scenario->name, number);
-        fixture_create(fixture, queue);
-        if (scenario->before)
-            scenario->before(fixture, queue);
-        assert_int_equal(env_flush(fixture->env), 0);
-        ended = run_and_die(fixture, scenario, queue, number);
-        recover(fixture);
-        check_after_death(fixture, scenario, queue);
-    }
-    print_message("%s: %u commits\n", scenario->name, number - 2);
-    assert_true(number > 4);
-}
-
-static void enqueue_one(struct fixture *fixture, const char *queue)
-{
-    if (large_enqueue(fixture, queue, 1, DYING) != FIBP_OK)
-        _exit(3);
-}
-
-static void lease_all(struct fixture *fixture, const char *queue, struct subscription *subscription,
-                      struct delivered *got, unsigned count)
-{
-    large_subscribe(fixture, queue, subscription);
-    fixture_deliver(fixture);
-    if (fixture_delivered(fixture, got, count) != count)
-        _exit(4);
-}
-
-static void ack_one(struct fixture *fixture, const char *queue)
-{
-    struct subscription subscription;
-    struct delivered got[1];
-    lease_all(fixture, queue, &subscription, got, 1);
-    if (fixture_settle(fixture, OPERATION_ACK, queue, &got[0].id) != FIBP_OK)
-        _exit(5);
-}
-
-static void dead_letter_one(struct fixture *fixture, const char *queue)
-{
-    struct subscription subscription;
-    struct delivered got[1];
-    lease_all(fixture, queue, &subscription, got, 1);
-    if (dead_letter(fixture, queue, &got[0].id) != FIBP_OK)
-        _exit(5);
-}
-
-static void three_dead_letters(struct fixture *fixture, const char *queue)
-{
-    char dead[32];
-    snprintf(dead, sizeof(dead), "%s.dlq", queue);
-    assert_int_equal(large_enqueue(fixture, dead, 1, 50), FIBP_OK);
-    assert_int_equal(large_enqueue(fixture, dead, 2, DYING), FIBP_OK);
-    assert_int_equal(large_enqueue(fixture, dead, 3, 20000), FIBP_OK);
-}
-
-static void redrive_all(struct fixture *fixture, const char *queue)
-{
-    if (redrive(fixture, queue) != 3)
-        _exit(5);
-}
-
-/* Somebody died in the middle of an enqueue; the keeper that removes what he left dies as well. */
-static void leave_orphans(struct fixture *fixture, const char *queue)
-{
-    static const struct scenario enqueue = {.name = "leave", .run = enqueue_one};
-    assert_false(run_and_die(fixture, &enqueue, queue, 3));
-    recover(fixture);
-    assert_true(large_look(fixture, queue).orphans > 30);
-}
-
-static void sweep_all(struct fixture *fixture, const char *queue)
-{
-    (void)queue;
-    (void)sweep_once(fixture);
-}
-
-static void a_death_at_any_commit_leaves_all_or_nothing(void **state)
-{
-    static const struct scenario scenarios[] = {
-        {"enqueue", NULL, enqueue_one, 0, 1},
-        {"ack", enqueue_one, ack_one, 0, 1},
-        {"dead", enqueue_one, dead_letter_one, 1, 1},
-        {"redrive", three_dead_letters, redrive_all, 3, 3},
-        {"sweep", leave_orphans, sweep_all, 0, 0},
-    };
-    struct fixture *fixture = *state;
-    for (unsigned i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
-        die_after_every_commit(fixture, &scenarios[i]);
 }
 
 /* --- old stores --- */
@@ -978,7 +680,6 @@ int main(void)
         TEST(there_and_back),
         TEST(two_at_one_message),
         TEST(a_drained_queue_shrinks),
-        TEST(a_death_at_any_commit_leaves_all_or_nothing),
         TEST(a_record_that_is_not_split_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
