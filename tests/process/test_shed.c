@@ -22,88 +22,12 @@
 #include "os/time.h"
 #include "process/support/files.h"
 #include "process/support/fixture.h"
-#include "process/support/peer_internal.h"
+#include "process/support/sockets.h"
+#include "process/support/stuck.h"
 
 #define RECOVERY_MS 60000u /* 2 s, and patience with a loaded machine */
 
-/* ---- which worker has a connection ---- */
-
-static uint16_t local_port(const struct peer *peer)
-{
-    struct sockaddr_in address;
-    socklen_t size = sizeof address;
-    if (getsockname(peer->fd, (struct sockaddr *)&address, &size) != 0)
-        return 0;
-    return ntohs(address.sin_port);
-}
-
-/* The inodes of the broker's sockets by the port of their clients; 0: no connection. */
-static void read_inodes(const struct broker *broker, uint64_t inodes[65536])
-{
-    unsigned port = (unsigned)strtoul(strrchr(broker->tcp_address, ':') + 1, NULL, 10);
-    char line[512];
-    FILE *file = fopen("/proc/net/tcp", "r");
-    assert_non_null(file);
-    memset(inodes, 0, 65536 * sizeof *inodes);
-    while (fgets(line, sizeof line, file)) {
-        unsigned local, remote;
-        uint64_t inode;
-        if (sscanf(line, " %*d: %*x:%x %*x:%x %*x %*s %*s %*s %*d %*d %" SCNu64, &local, &remote,
-                   &inode) == 3 &&
-            local == port && remote < 65536)
-            inodes[remote] = inode;
-    }
-    fclose(file);
-}
-
-/* The inodes of the sockets of a process. */
-struct sockets {
-    uint64_t inodes[4096];
-    size_t count;
-};
-
-static void read_sockets(pid_t pid, struct sockets *sockets)
-{
-    char path[64], link[64];
-    sockets->count = 0;
-    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-    DIR *dir = opendir(path);
-    for (struct dirent *entry = dir ? readdir(dir) : NULL; entry; entry = readdir(dir)) {
-        ssize_t size = readlinkat(dirfd(dir), entry->d_name, link, sizeof link - 1);
-        link[size > 0 ? size : 0] = '\0';
-        if (sscanf(link, "socket:[%" SCNu64, &sockets->inodes[sockets->count]) == 1)
-            sockets->count++;
-        assert_true(sockets->count < 4096);
-    }
-    if (dir)
-        closedir(dir);
-}
-
-static bool has_inode(const struct sockets *sockets, uint64_t inode)
-{
-    for (size_t i = 0; i < sockets->count; i++)
-        if (sockets->inodes[i] == inode)
-            return true;
-    return false;
-}
-
-static pid_t worker_of(struct fixture *f, const struct peer *peer)
-{
-    struct broker_process list[BROKER_PROCESSES_MAX];
-    size_t count = broker_processes(&f->broker, list, BROKER_PROCESSES_MAX);
-    static uint64_t inodes[65536];
-    read_inodes(&f->broker, inodes);
-    for (size_t i = 0; i < count; i++) {
-        struct sockets sockets;
-        if (list[i].role != BROKER_WORKER)
-            continue;
-        read_sockets(list[i].pid, &sockets);
-        if (has_inode(&sockets, inodes[local_port(peer)]))
-            return list[i].pid;
-    }
-    fail_msg("no worker has this connection");
-    return 0;
-}
+/* ---- connections ---- */
 
 static struct peer *tcp_peer(struct fixture *f)
 {
@@ -141,42 +65,6 @@ static bool has_gone(void *context)
     return kill(*(pid_t *)context, 0) != 0 && errno == ESRCH;
 }
 
-/* ---- answers ---- */
-
-/* The code of a single message's result; -1 after the time or when the connection ended. */
-static int result_of(struct peer *peer, uint32_t request, unsigned timeout_ms, struct uuid *id,
-                     struct err *err)
-{
-    struct framed_client_error error;
-    struct framed_client_result result;
-    struct peer_frame *frame = NULL;
-    struct wire_reader reader;
-    uint32_t count;
-    int code = -1;
-    if (peer_answer(peer, request, timeout_ms, &frame, err) != 1)
-        return -1;
-    wire_reader_init(&reader, str_of(frame->body, frame->size));
-    if (frame->opcode == OPCODE_ERROR && framed_client_error(&reader, &error))
-        code = error.code;
-    else if (frame->opcode == OPCODE_ENQUEUE_RESULT &&
-             framed_client_enqueue_result_begin(&reader, &count) && count == 1 &&
-             framed_client_enqueue_result_next(&reader, &result)) {
-        code = result.code;
-        if (id && code == FIBP_OK)
-            assert_true(uuid_parse(result.message_id, id));
-    }
-    free(frame);
-    return code;
-}
-
-static uint32_t send_message(struct fixture *f, struct peer *peer, const char *queue)
-{
-    struct peer_message message = {.queue = queue, .payload = STR("m")};
-    uint32_t request;
-    MUST(f, peer_enqueue_send(peer, &message, 1, &request, &f->err));
-    return request;
-}
-
 /* ---- a store thread that hangs ---- */
 
 #define PEERS 12
@@ -197,7 +85,7 @@ static void connect_both(struct fixture *f, struct halves *halves)
     while (counts[0] < HALF || counts[1] < HALF) {
         assert_true(halves->count < 4 * PEERS);
         struct peer *peer = halves->all[halves->count++] = tcp_peer(f);
-        pid_t pid = worker_of(f, peer);
+        pid_t pid = sockets_worker(f, peer);
         unsigned side = halves->pids[0] == 0 || halves->pids[0] == pid ? 0 : 1;
         halves->pids[side] = pid;
         if (counts[side] < HALF)
@@ -209,47 +97,6 @@ static void close_both(struct halves *halves)
 {
     for (unsigned i = 0; i < halves->count; i++)
         peer_close(halves->all[i], false);
-}
-
-struct counter_wait {
-    _Atomic uint32_t *counter;
-    uint32_t least;
-};
-
-static bool counter_reached(void *context)
-{
-    struct counter_wait *wait = context;
-    return atomic_load(wait->counter) >= wait->least;
-}
-
-/* Brings the store thread behind `peer` to hang in a sync; the request that it has in hand. */
-static uint32_t hang_store_thread(struct fixture *f, struct peer *peer, pid_t pid)
-{
-    struct shim_control *shim = f->broker.shim;
-    struct counter_wait wait = {&shim->hanging, atomic_load(&shim->hanging) + 1};
-    atomic_store(&shim->hang_pid, pid);
-    for (unsigned attempt = 0; attempt < 100; attempt++) {
-        uint32_t request = send_message(f, peer, "work");
-        /* A sync by the sync thread goes through: then it is answered. */
-        for (unsigned i = 0; i < 100; i++) {
-            if (wait_until(counter_reached, &wait, 100))
-                return request;
-            if (result_of(peer, request, 10, NULL, &f->err) == FIBP_OK)
-                break;
-        }
-    }
-    fail_msg("no store thread hangs");
-    return 0;
-}
-
-/* Kills a worker inside the store, where it waits for the flush that hangs, so that the store has
- * to be recovered. */
-static void kill_inside(struct fixture *f, struct peer *peer, pid_t pid)
-{
-    struct broker_process victim = {BROKER_WORKER, pid};
-    uint32_t request = send_message(f, peer, "work");
-    assert_int_equal(result_of(peer, request, 300, NULL, &f->err), -1);
-    broker_kill(&f->broker, &victim, 1);
 }
 
 struct population {
@@ -270,17 +117,18 @@ static pid_t shed_once(struct fixture *f, struct peer *peers[HALF], pid_t hung, 
 {
     struct peer_delivery delivery;
     struct uuid id;
-    uint32_t in_hand = hang_store_thread(f, peers[0], hung);
+    uint32_t in_hand = stuck_hang(f, peers[0], hung, "work");
     /* Behind what hangs: nobody has begun with these. */
-    uint32_t waiting = send_message(f, peers[1], "work");
-    uint32_t news = send_message(f, peers[1], "news");
+    uint32_t waiting = stuck_send(f, peers[1], "work");
+    uint32_t news = stuck_send(f, peers[1], "news");
     for (unsigned i = 0; i < HALF; i++)
         MUST(f, peer_ping(peers[i], &f->err));
     uint64_t before_ns = time_monotonic_ns();
-    kill_inside(f, other, killed);
-    assert_int_equal(result_of(peers[0], in_hand, RECOVERY_MS, NULL, &f->err), FIBP_STORAGE_ERROR);
-    assert_int_equal(result_of(peers[1], waiting, RECOVERY_MS, &id, &f->err), FIBP_OK);
-    assert_int_equal(result_of(peers[1], news, RECOVERY_MS, &id, &f->err), FIBP_OK);
+    stuck_kill_inside(f, other, killed, "work");
+    assert_int_equal(peer_result(peers[0], in_hand, RECOVERY_MS, NULL, &f->err),
+                     FIBP_STORAGE_ERROR);
+    assert_int_equal(peer_result(peers[1], waiting, RECOVERY_MS, &id, &f->err), FIBP_OK);
+    assert_int_equal(peer_result(peers[1], news, RECOVERY_MS, &id, &f->err), FIBP_OK);
     print_message("answered %u ms after the kill\n",
                   (unsigned)((time_monotonic_ns() - before_ns) / 1000000u));
     fixture_receive(f, peers[2], RECOVERY_MS, &delivery);
@@ -288,11 +136,11 @@ static pid_t shed_once(struct fixture *f, struct peer *peers[HALF], pid_t hung, 
     MUST(f, peer_ack(peers[2], "news", &delivery.id, &f->err));
     for (unsigned i = 0; i < HALF; i++) {
         MUST(f, peer_enqueue(peers[i], "work", "after", NULL, &f->err));
-        assert_int_equal(worker_of(f, peers[i]), worker_of(f, peers[0]));
+        assert_int_equal(sockets_worker(f, peers[i]), sockets_worker(f, peers[0]));
     }
     if (!wait_until(is_populated, &(struct population){f, hung}, RECOVERY_MS))
         fail_msg("process %d was left and not reaped, or there are not two workers", (int)hung);
-    return worker_of(f, peers[0]);
+    return sockets_worker(f, peers[0]);
 }
 
 static void test_connections_outlive_a_store_thread_that_hangs(void **state)
@@ -320,7 +168,7 @@ static void test_connections_outlive_a_store_thread_that_hangs(void **state)
     pid_t other_pid;
     do
         halves.all[halves.count++] = other = tcp_peer(f);
-    while ((other_pid = worker_of(f, other)) == second && halves.count < 4 * PEERS);
+    while ((other_pid = sockets_worker(f, other)) == second && halves.count < 4 * PEERS);
     assert_int_not_equal(other_pid, second);
     unsigned open = descriptors(second);
     pid_t third = shed_once(f, peers, second, other, other_pid);
@@ -398,7 +246,7 @@ static void load_connect(struct load *load)
         if (client->peer)
             continue;
         client->peer = tcp_peer(f);
-        client->port = local_port(client->peer);
+        client->port = sockets_port(client->peer);
         client->consumes = i % CONSUMER_EACH == 0;
         if (client->consumes)
             MUST(f, peer_consume(client->peer, queue_of(load, client), &subscription, &f->err));
@@ -410,11 +258,11 @@ static unsigned doom(struct load *load, pid_t pid)
 {
     struct sockets sockets;
     unsigned count = 0;
-    read_sockets(pid, &sockets);
-    read_inodes(&load->f->broker, load->inodes);
+    sockets_read(pid, &sockets);
+    sockets_inodes(&load->f->broker, load->inodes);
     for (unsigned i = 0; i < CLIENTS; i++) {
         struct client *client = &load->clients[i];
-        client->doomed = has_inode(&sockets, load->inodes[client->port]);
+        client->doomed = sockets_have(&sockets, load->inodes[client->port]);
         count += client->doomed;
     }
     return count;
@@ -437,7 +285,7 @@ static int take_answer(struct load *load, struct client *client)
 {
     int code = -1;
     if (client->request)
-        code = result_of(client->peer, client->request, RECOVERY_MS, NULL, &load->f->err);
+        code = peer_result(client->peer, client->request, RECOVERY_MS, NULL, &load->f->err);
     client->request = 0;
     load->confirmed[client->number] |= code == FIBP_OK;
     load->total += code == FIBP_OK;
@@ -518,7 +366,7 @@ static pid_t worker_to_kill(struct load *load)
     bool any = random_below(load, 4) == 0;
     for (unsigned i = 0; i < CLIENTS && !any; i++)
         if (load->clients[i].peer)
-            return worker_of(load->f, load->clients[i].peer);
+            return sockets_worker(load->f, load->clients[i].peer);
     size_t count = broker_processes(&load->f->broker, list, BROKER_PROCESSES_MAX);
     for (size_t i = 0; i < count && found < 2; i++)
         if (list[i].role == BROKER_WORKER)

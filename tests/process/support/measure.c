@@ -53,6 +53,69 @@ unsigned measure_sockets(pid_t pid)
     return count;
 }
 
+/* How often a thread has gone to sleep; 0 when it does not sleep. */
+static uint64_t sleeps_of(pid_t pid, const char *thread)
+{
+    char path[320], line[256], state = '?';
+    unsigned long long switches = 0;
+    snprintf(path, sizeof path, "/proc/%d/task/%s/status", (int)pid, thread);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return 0;
+    while (fgets(line, sizeof line, file)) {
+        (void)sscanf(line, "State: %c", &state);
+        (void)sscanf(line, "voluntary_ctxt_switches: %llu", &switches);
+    }
+    fclose(file);
+    return state == 'S' ? switches : 0;
+}
+
+/* The sum over the threads; 0 when one is awake. */
+static uint64_t all_sleeps(pid_t pid)
+{
+    char path[64];
+    uint64_t total = 0, sleeps = 1;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *directory = opendir(path);
+    if (!directory)
+        return 0;
+    for (struct dirent *entry; sleeps && (entry = readdir(directory));)
+        if (entry->d_name[0] != '.')
+            total += sleeps = sleeps_of(pid, entry->d_name);
+    closedir(directory);
+    return sleeps ? total : 0;
+}
+
+/* Each thread slept from the first look at it to the second one, between which was a moment that
+ * all of them have in common. */
+static bool are_asleep(const pid_t *pids, size_t count)
+{
+    uint64_t sleeps[BROKER_PROCESSES_MAX];
+    for (size_t i = 0; i < count; i++)
+        if (!(sleeps[i] = all_sleeps(pids[i])))
+            return false;
+    for (size_t i = 0; i < count; i++)
+        if (all_sleeps(pids[i]) != sleeps[i])
+            return false;
+    return true;
+}
+
+bool measure_is_asleep(pid_t pid)
+{
+    return are_asleep(&pid, 1);
+}
+
+bool measure_role_is_asleep(struct broker *broker, enum broker_role role)
+{
+    struct broker_process list[BROKER_PROCESSES_MAX];
+    pid_t pids[BROKER_PROCESSES_MAX];
+    size_t count = broker_processes(broker, list, BROKER_PROCESSES_MAX), found = 0;
+    for (size_t i = 0; i < count; i++)
+        if (list[i].role == role)
+            pids[found++] = list[i].pid;
+    return are_asleep(pids, found);
+}
+
 static uint64_t sum(struct broker *broker, enum broker_role role, uint64_t (*of)(pid_t pid))
 {
     struct broker_process list[BROKER_PROCESSES_MAX];

@@ -4,6 +4,7 @@
 #ifndef FILAD_TESTS_MEASURE_H
 #define FILAD_TESTS_MEASURE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -16,7 +17,11 @@ uint64_t measure_cpu_ms(pid_t pid);
 /* Open sockets. */
 unsigned measure_sockets(pid_t pid);
 
-/* Sums over the processes of a role. */
+/* True when there was a moment, just now, in which all its threads slept. */
+bool measure_is_asleep(pid_t pid);
+
+/* Of all processes of a role: a moment in which they all slept, and sums. */
+bool measure_role_is_asleep(struct broker *broker, enum broker_role role);
 uint64_t measure_role_memory(struct broker *broker, enum broker_role role);
 uint64_t measure_role_cpu_ms(struct broker *broker, enum broker_role role);
 

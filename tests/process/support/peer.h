@@ -19,7 +19,7 @@
 #include "fibp/framed_client.h"
 #include "fibp/opcode.h"
 
-#define PEER_PATIENCE_MS 30000u
+#define PEER_PATIENCE_MS 120000u /* with a loaded machine */
 
 struct peer;
 
@@ -92,6 +92,10 @@ int peer_enqueue(struct peer *peer, const char *queue, const char *payload, stru
 /* One frame, not awaited: the answer belongs to *request_id. */
 int peer_enqueue_send(struct peer *peer, const struct peer_message *messages, size_t count,
                       uint32_t *request_id, struct err *err);
+/* The code of the only result that answers such a request, or of its Error frame; -1 after the time
+ * or at the end of the connection. `id` may be NULL. */
+int peer_result(struct peer *peer, uint32_t request_id, unsigned timeout_ms, struct uuid *id,
+                struct err *err);
 /* `count` messages "PREFIX-0"... in frames of at most 100, awaited one after the other; ids may be
  * NULL. The first code that is not 0, else 0. */
 int peer_enqueue_run(struct peer *peer, const char *queue, const char *prefix, size_t count,

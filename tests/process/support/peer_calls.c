@@ -299,6 +299,31 @@ int peer_enqueue(struct peer *peer, const char *queue, const char *payload, stru
     return await_enqueued(peer, request, 1, id, err);
 }
 
+int peer_result(struct peer *peer, uint32_t request, unsigned timeout_ms, struct uuid *id,
+                struct err *err)
+{
+    struct framed_client_error error;
+    struct framed_client_result result;
+    struct peer_frame *frame = NULL;
+    struct wire_reader reader;
+    uint32_t count;
+    int code = -1;
+    if (peer_answer(peer, request, timeout_ms, &frame, err) != 1)
+        return -1;
+    wire_reader_init(&reader, str_of(frame->body, frame->size));
+    if (frame->opcode == OPCODE_ERROR && framed_client_error(&reader, &error))
+        code = error.code;
+    else if (frame->opcode == OPCODE_ENQUEUE_RESULT &&
+             framed_client_enqueue_result_begin(&reader, &count) && count == 1 &&
+             framed_client_enqueue_result_next(&reader, &result)) {
+        code = result.code;
+        if (id && code == FIBP_OK)
+            code = uuid_parse(result.message_id, id) ? code : -1;
+    }
+    free(frame);
+    return code;
+}
+
 int peer_enqueue_run(struct peer *peer, const char *queue, const char *prefix, size_t count,
                      struct uuid *ids, struct err *err)
 {
