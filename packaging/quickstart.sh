@@ -228,6 +228,7 @@ check() {
     log=$top/var/check.log
     { make -j "$(jobs)" check "$@" || echo "make check $*: did not pass"; } 2>&1 | tee "$log"
     count_results "$log"
+    sed -n '/^What failed:$/,/^[0-9]* passed, /p' "$log" >>"$top/var/failures"
 }
 
 # Warnings are errors with the compiler that we know; another one may warn of other things.
@@ -249,6 +250,7 @@ tests() {
     # shellcheck disable=SC2086
     install_packages $build_packages $test_packages
     mkdir -p var
+    : >var/failures
     step 'Building, with every warning an error where the compiler is gcc 12'
     build CFLAGS="-O2 -g $(warnings_as_errors)"
     step 'Running every test'
@@ -263,6 +265,7 @@ tests() {
     cd "$top"
 
     step 'All together'
+    cat var/failures
     total="$passed passed, $failed failed"
     [ "$skipped" -eq 0 ] || total="$total, $skipped skipped"
     echo "$total"
