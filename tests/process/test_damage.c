@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "master/control.h"
 #include "process/support/files.h"
 #include "process/support/fixture.h"
 
@@ -356,7 +357,7 @@ static void test_control_socket(void **state)
     expect_answer(f, STR("stop \n"), "error: unknown command\n");
     expect_answer(f, STR("\0stop\n"), "error: unknown command\n");
     expect_answer(f, STR("\377\376\n"), "error: unknown command\n");
-    expect_answer(f, str_of(flood, 64), "error: the command is too long\n");
+    expect_answer(f, str_of(flood, CONTROL_REQUEST_MAX), "error: the command is too long\n");
     for (unsigned i = 0; i < 100; i++) {
         struct peer *peer = control_peer(f);
         (void)peer_send(peer, str_of(flood, i), &f->err);
