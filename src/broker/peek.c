@@ -447,18 +447,15 @@ static int step(struct broker *broker, struct task *task, bool *done)
     return 0;
 }
 
-static void peek_free(struct task *task)
+static void release(struct task *task)
 {
-    struct peek *peek = CONTAINER_OF(task, struct peek, task);
-    free(peek->chosen);
-    free(peek);
+    free(CONTAINER_OF(task, struct peek, task)->chosen);
 }
+
+static const struct task_method method = {sizeof(struct peek), step, release};
 
 int broker_peek(struct broker *broker, struct operation *operation)
 {
-    struct peek *peek = calloc(1, sizeof(*peek));
-    if (peek)
-        peek->task = (struct task){.step = step, .free = peek_free};
-    task_begin(broker, operation, peek ? &peek->task : NULL);
+    task_begin(broker, operation, &method);
     return 0;
 }

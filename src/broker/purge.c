@@ -1,7 +1,5 @@
 /* purge - deletes what a queue holds, but for messages that are leased: first the delayed ones,
  * then the others lane by lane, a batch at a time. What came after it began stays. */
-#include <stdlib.h>
-
 #include "broker/apart.h"
 #include "broker/delayed.h"
 #include "broker/order.h"
@@ -244,18 +242,12 @@ static int step(struct broker *broker, struct task *task, bool *done)
     return 0;
 }
 
-static void purge_free(struct task *task)
-{
-    free(CONTAINER_OF(task, struct purge, task));
-}
+static const struct task_method method = {sizeof(struct purge), step, NULL};
 
 int broker_purge(struct broker *broker, struct operation *operation)
 {
-    struct purge *purge = calloc(1, sizeof(*purge));
     operation->wrote = true;
     ((struct operation_purge *)operation)->purged = 0;
-    if (purge)
-        purge->task = (struct task){.step = step, .free = purge_free};
-    task_begin(broker, operation, purge ? &purge->task : NULL);
+    task_begin(broker, operation, &method);
     return 0;
 }

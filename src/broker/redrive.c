@@ -1,7 +1,5 @@
 /* redrive - brings the messages of a dead-letter queue back to the queue they came from, oldest
  * first, a batch at a time (broker/move). Delayed ones stay: somebody has asked for them later. */
-#include <stdlib.h>
-
 #include "broker/move.h"
 #include "broker/task.h"
 #include "fibp/status.h"
@@ -103,20 +101,17 @@ static int step(struct broker *broker, struct task *task, bool *done)
     return 0;
 }
 
-static void redrive_free(struct task *task)
+static void release(struct task *task)
 {
-    struct redrive *redrive = CONTAINER_OF(task, struct redrive, task);
-    order_free(&redrive->order);
-    free(redrive);
+    order_free(&CONTAINER_OF(task, struct redrive, task)->order);
 }
+
+static const struct task_method method = {sizeof(struct redrive), step, release};
 
 int broker_redrive(struct broker *broker, struct operation *operation)
 {
-    struct redrive *redrive = calloc(1, sizeof(*redrive));
     operation->wrote = true;
     ((struct operation_redrive *)operation)->moved = 0;
-    if (redrive)
-        redrive->task = (struct task){.step = step, .free = redrive_free};
-    task_begin(broker, operation, redrive ? &redrive->task : NULL);
+    task_begin(broker, operation, &method);
     return 0;
 }

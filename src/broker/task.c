@@ -1,11 +1,15 @@
 #include "broker/task.h"
 
+#include <stdlib.h>
+
 #include "fibp/status.h"
 
 #define TASKS_AT_WORK 8 /* the others wait, and hold nothing yet */
 
-void task_begin(struct broker *broker, struct operation *operation, struct task *task)
+void task_begin(struct broker *broker, struct operation *operation,
+                const struct task_method *method)
 {
+    struct task *task = calloc(1, method->size);
     operation->status = FIBP_OK;
     if (!task) {
         operation->status = FIBP_STORAGE_ERROR;
@@ -14,6 +18,7 @@ void task_begin(struct broker *broker, struct operation *operation, struct task 
     }
     operation->later = true;
     task->operation = operation;
+    task->method = method;
     list_append(&broker->tasks, &task->link);
 }
 
@@ -36,7 +41,9 @@ static struct operation *end(struct task *task)
 {
     struct operation *operation = task->operation;
     list_remove(&task->link);
-    task->free(task);
+    if (task->method->release)
+        task->method->release(task);
+    free(task);
     operation->later = false;
     operation->next = NULL;
     return operation;
@@ -49,7 +56,7 @@ static int step(struct broker *broker, struct task *task, bool *done)
         task_stop(task, FIBP_STORAGE_ERROR, "the broker is stopping");
         return 0;
     }
-    int status = task->step(broker, task, done);
+    int status = task->method->step(broker, task, done);
     pool_reset(broker->scratch);
     return status;
 }

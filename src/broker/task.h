@@ -11,18 +11,28 @@
 
 #include "broker/broker.h"
 
+struct task_method;
+
 struct task {
     struct list link; /* in broker.tasks */
     struct operation *operation;
     uint64_t progress; /* what it has done so far, in the operation's own unit */
-    /* *done: the operation has its outcome. -1 as everywhere in this layer. */
-    int (*step)(struct broker *broker, struct task *task, bool *done);
-    void (*free)(struct task *task);
+    const struct task_method *method;
 };
 
-/* Puts it behind the others; its operation comes back through broker_step. NULL (no memory) is
- * answered with FIBP_STORAGE_ERROR. */
-void task_begin(struct broker *broker, struct operation *operation, struct task *task);
+/* What a kind of task is. Its struct begins with `struct task` and is all zeros at first. */
+struct task_method {
+    size_t size; /* of that struct */
+    /* *done: the operation has its outcome. -1 as everywhere in this layer. */
+    int (*step)(struct broker *broker, struct task *task, bool *done);
+    /* Lets go of what the struct holds, not of the struct. */
+    void (*release)(struct task *task);
+};
+
+/* Makes a task and puts it behind the others; its operation comes back through broker_step. Without
+ * memory it is answered at once, with FIBP_STORAGE_ERROR. */
+void task_begin(struct broker *broker, struct operation *operation,
+                const struct task_method *method);
 
 /* The outcome of one that must stop: FIBP_OK when it has done something. */
 void task_stop(struct task *task, uint8_t status, const char *reason);
