@@ -86,7 +86,8 @@ static const struct request requests[] = {
     {OPCODE_LIST_CONFIG, {STRING("throttle.")}},
     {OPCODE_REDRIVE, {STRING("mutated.dlq"), U64}},
     {OPCODE_PURGE_QUEUE, {STRING("mutated")}},
-    {OPCODE_PEEK_QUEUE, {STRING("mutated"), PRESENT, STRING("key"), COUNT32, COUNT32, BYTES("")}},
+    {OPCODE_PEEK_QUEUE, /* two numbers of 32 bits */
+     {STRING("mutated"), PRESENT, STRING("key"), U64, BYTES("")}},
     {OPCODE_CREATE_API_KEY, {STRING("name"), U64, PRESENT}},
     {OPCODE_REVOKE_API_KEY, {STRING("key")}},
     {OPCODE_SET_ACL, {STRING("key"), COUNT16, STRING("produce"), STRING("*")}},
