@@ -46,6 +46,7 @@ struct move {
     uint32_t wanted_count;
     uint64_t wanted_bytes;
     bool blocked; /* by one that must be copied first */
+    bool within;  /* a work of this thread that goes on after: its markers must stay in force */
 };
 
 /* --- both queues --- */
@@ -68,6 +69,7 @@ static int prepare(struct move *move, struct broker *broker, struct local_queue 
 {
     memset(move, 0, sizeof(*move));
     move->broker = broker;
+    move->within = broker->apart.work != 0;
     move->from = (struct write){.broker = broker, .local = from, .queue = from->queue};
     move->to = (struct write){.broker = broker, .local = to, .queue = to->queue};
     move->messages = pool_zalloc(broker->scratch, MOVE_MAX * sizeof(*move->messages));
@@ -106,7 +108,7 @@ static int remove_copies(struct move *move)
         status =
             apart_discard(move->broker, move->copies[i].moved ? move->from.local : move->to.local,
                           &move->copies[i].message.id);
-    if (status == 0)
+    if (status == 0 && !move->within)
         apart_finish(move->broker);
     return status;
 }

@@ -200,6 +200,47 @@ static void what_cannot_move_holds_back_nobody(void **state)
     assert_int_equal(fixture_stats(fixture, "q.dlq").depth, 1);
 }
 
+/* Of a large message that is written in one batch with a dead letter nothing stays when it finds no
+ * room: the move must not end the work under whose marker it was written. */
+static void a_large_one_beside_it_is_still_ours(void **state)
+{
+    struct fixture *fixture = *state;
+    struct arena *arena = fixture->broker->scheduler->arena;
+    struct local_queue *local = NULL;
+    struct delivered got[4];
+    struct uuid ids[2], orphan = {{0}};
+    static void *blocks[4096];
+    unsigned count = 0;
+    fixture_create(fixture, "q");
+    fixture_create(fixture, "other");
+    set_max_attempts(fixture, "q", 1);
+    fixture_enqueue(fixture, "q", "k", 1, 1, 2, ids);
+    assert_int_equal(take(fixture, "q", got, 4), 2);
+    assert_int_equal(nack(fixture, "q", &ids[0], ""), FIBP_OK); /* its lane is there now */
+    while (scheduler_has_room(fixture->broker->scheduler)) {
+        assert_true(count < 4096);
+        blocks[count] = arena_alloc(arena, 16384);
+        assert_non_null(blocks[count++]);
+    }
+    struct operation_settle *settle = fixture_settle_frame(OPERATION_NACK, "q", &ids[1], 1);
+    struct operation_enqueue *enqueue = large_frame("other", "k", 1, 200000);
+    struct operation *rest = NULL;
+    settle->operation.next = &enqueue->operation;
+    enqueue->operation.next = NULL;
+    assert_int_equal(broker_execute(fixture->broker, &settle->operation, &rest), 0);
+    assert_null(rest);
+    assert_int_equal(settle->items[0].status, FIBP_OK);
+    assert_int_equal(enqueue->items[0].status, FIBP_CHANNEL_FULL);
+    assert_int_equal(fixture_stats(fixture, "q.dlq").depth, 2);
+    assert_int_equal(broker_find_queue(fixture->broker, STR("other"), &local), 0);
+    assert_int_equal(broker_open_db(fixture->broker, local, true), 0);
+    assert_int_equal(chunks_next_marker(local->db, &orphan), DB_NOTFOUND);
+    free(settle);
+    fixture_frame_free(enqueue);
+    while (count)
+        arena_free(arena, blocks[--count]);
+}
+
 static void large_ones_move_whole(void **state)
 {
     struct fixture *fixture = *state;
@@ -360,6 +401,7 @@ int main(void)
         TEST(without_a_dead_letter_queue_it_is_retried),
         TEST(twice_in_one_frame_is_once),
         TEST(what_cannot_move_holds_back_nobody),
+        TEST(a_large_one_beside_it_is_still_ours),
         TEST(large_ones_move_whole),
         TEST(consumers_see_it_when_they_want_to),
         cmocka_unit_test(a_map_that_is_full_stays_as_it_is),
