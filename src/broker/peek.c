@@ -33,7 +33,12 @@ struct peek {
     struct order_head
         *chosen; /* owned: a heap by seq, greatest first; sorted after the selection */
     uint32_t count, next;
-    struct peek_row **last;
+    /* What the operation gets at the end: when the store fails before, it begins anew. */
+    struct peek_position position;
+    struct pool *memory;
+    struct peek_row *rows, **last;
+    uint32_t row_count;
+    bool ended;
     size_t bytes;
     uint64_t wall_ms, monotonic_ms; /* of the step */
 };
@@ -45,7 +50,7 @@ static struct operation_peek *operation_of(struct peek *peek)
 
 static bool is_full(struct peek *peek)
 {
-    return operation_of(peek)->count == operation_of(peek)->limit || peek->bytes >= ANSWER_MAX;
+    return peek->row_count == operation_of(peek)->limit || peek->bytes >= ANSWER_MAX;
 }
 
 /* --- choosing --- */
@@ -103,7 +108,7 @@ static int select_found(struct peek *peek, struct broker *broker, struct local_q
                         struct order_head head)
 {
     struct operation_peek *operation = operation_of(peek);
-    uint64_t after = operation->position.seq;
+    uint64_t after = peek->position.seq;
     int result = 0;
     if (operation->has_key && peek->checked != head.lane) {
         struct lane *lane = order_lane(broker, local, head.lane, &result);
@@ -169,7 +174,7 @@ static int select_step(struct peek *peek, struct broker *broker, struct local_qu
 /* Headers as far as they are whole, and what stands behind them. */
 static void split_body(struct peek *peek, struct peek_row *row, struct str body)
 {
-    struct pool *pool = operation_of(peek)->memory;
+    struct pool *pool = peek->memory;
     struct wire_reader reader;
     struct wire_pair pair;
     struct str payload;
@@ -200,7 +205,7 @@ static void split_body(struct peek *peek, struct peek_row *row, struct str body)
 static int add_apart(struct peek *peek, struct broker *broker, struct local_queue *local,
                      struct peek_row *row, const struct record_message *message)
 {
-    struct pool *pool = operation_of(peek)->memory;
+    struct pool *pool = peek->memory;
     uint8_t key[RECORD_CHUNK_KEY_SIZE];
     unsigned tries = 0;
     int result;
@@ -234,8 +239,7 @@ static int add_apart(struct peek *peek, struct broker *broker, struct local_queu
 static int add_row(struct peek *peek, struct broker *broker, struct local_queue *local,
                    const struct record_message *message, const struct peek_row *known)
 {
-    struct operation_peek *operation = operation_of(peek);
-    struct pool *pool = operation->memory;
+    struct pool *pool = peek->memory;
     struct peek_row *row = pool_alloc(pool, sizeof(*row));
     if (!row)
         return ENOMEM;
@@ -258,7 +262,7 @@ static int add_row(struct peek *peek, struct broker *broker, struct local_queue 
         result = 0;
     *peek->last = row;
     peek->last = &row->next;
-    operation->count++;
+    peek->row_count++;
     peek->bytes += ROW_OVERHEAD + row->headers.size + row->payload.size + row->fairness_key.size +
                    row->throttle_keys.size + row->reason.size;
     return result;
@@ -308,11 +312,11 @@ static int read_step(struct peek *peek, struct broker *broker, struct local_queu
     struct operation_peek *operation = operation_of(peek);
     int result = 0;
     for (unsigned i = 0; i < ROWS && !result && peek->next < peek->count && !is_full(peek); i++) {
-        operation->position.seq = peek->chosen[peek->next].seq;
+        peek->position.seq = peek->chosen[peek->next].seq;
         result = read_one(peek, broker, local, &peek->chosen[peek->next++]);
     }
     if (peek->next == peek->count && peek->count < operation->limit && !is_full(peek)) {
-        operation->position = (struct peek_position){.delayed = true};
+        peek->position = (struct peek_position){.delayed = true};
         peek->stage = PEEK_DELAYED_ONES;
     } else {
         *done = peek->next == peek->count || is_full(peek);
@@ -325,12 +329,12 @@ static int delayed_one(struct peek *peek, struct broker *broker, struct local_qu
 {
     struct operation_peek *operation = operation_of(peek);
     struct record_delayed delayed;
-    operation->position.due_ms = bytes_get_u64(key.data + 1);
-    operation->position.seq = bytes_get_u64(key.data + 9);
+    peek->position.due_ms = bytes_get_u64(key.data + 1);
+    peek->position.seq = bytes_get_u64(key.data + 9);
     if (!record_delayed_parse(value, &delayed) || !is_wanted(operation, delayed.lane.fairness_key))
         return 0;
     struct peek_row known = {.state = PEEK_DELAYED,
-                             .when_ms = operation->position.due_ms,
+                             .when_ms = peek->position.due_ms,
                              .fairness_key = delayed.lane.fairness_key,
                              .throttle_keys = delayed.lane.throttle_keys,
                              .throttle_count = delayed.lane.throttle_count};
@@ -340,14 +344,13 @@ static int delayed_one(struct peek *peek, struct broker *broker, struct local_qu
 static int delayed_step(struct peek *peek, struct broker *broker, struct local_queue *local,
                         bool *done)
 {
-    struct operation_peek *operation = operation_of(peek);
     uint8_t from[RECORD_DELAYED_KEY_SIZE];
     struct str key, value;
     DBC *cursor = NULL;
     unsigned tries = 0;
     int result;
-    record_delayed_key(from, operation->position.due_ms,
-                       operation->position.seq ? operation->position.seq + 1 : 0);
+    record_delayed_key(from, peek->position.due_ms,
+                       peek->position.seq ? peek->position.seq + 1 : 0);
     do {
         result = queue_db_cursor(local->db, &cursor);
         if (!result)
@@ -355,12 +358,12 @@ static int delayed_step(struct peek *peek, struct broker *broker, struct local_q
         queue_db_cursor_close(cursor);
     } while (env_is_conflict(result) && ++tries < CONFLICTS_MAX);
     if (result == DB_NOTFOUND) {
-        operation->ended = *done = true;
+        peek->ended = *done = true;
         return 0;
     }
     while (!result && !is_full(peek) && queue_db_bulk_next(&broker->bulk, &key, &value)) {
         if (key.size != sizeof(from) || key.data[0] != RECORD_TAG_DELAYED) {
-            operation->ended = *done = true;
+            peek->ended = *done = true;
             return 0;
         }
         result = delayed_one(peek, broker, local, key, value);
@@ -381,17 +384,18 @@ static int begin(struct broker *broker, struct peek *peek, bool *done)
     operation->operation.status = local ? FIBP_OK : FIBP_QUEUE_NOT_FOUND;
     if (!local)
         return 0;
-    operation->memory = pool_create(POOL_CHUNK);
+    peek->memory = pool_create(POOL_CHUNK);
     peek->chosen = calloc(operation->limit, sizeof(*peek->chosen));
-    if (!operation->memory || !peek->chosen) {
+    if (!peek->memory || !peek->chosen) {
         *done = true;
         operation->operation.status = FIBP_STORAGE_ERROR;
         return 0;
     }
     peek->id = local->queue->id;
-    peek->last = &operation->rows;
-    peek->seq = operation->position.seq + 1;
-    peek->stage = operation->position.delayed ? PEEK_DELAYED_ONES : PEEK_SELECT;
+    peek->last = &peek->rows;
+    peek->position = operation->position;
+    peek->seq = peek->position.seq + 1;
+    peek->stage = peek->position.delayed ? PEEK_DELAYED_ONES : PEEK_SELECT;
     return 0;
 }
 
@@ -408,9 +412,8 @@ static int step_locked(struct peek *peek, struct broker *broker, struct local_qu
     }
 }
 
-static int step(struct broker *broker, struct task *task, bool *done)
+static int advance(struct broker *broker, struct peek *peek, bool *done)
 {
-    struct peek *peek = CONTAINER_OF(task, struct peek, task);
     struct operation_peek *operation = operation_of(peek);
     struct local_queue *local = NULL;
     if (peek->stage == PEEK_BEGIN)
@@ -432,7 +435,7 @@ static int step(struct broker *broker, struct task *task, bool *done)
         lock_release(&local->queue->lock);
         broker_note_lock(broker, local->queue, peek->monotonic_ms);
     } else if (result == ENOENT) { /* nothing was ever written to it */
-        operation->ended = *done = true;
+        peek->ended = *done = true;
         return 0;
     }
     if (broker_is_fatal(result))
@@ -447,9 +450,28 @@ static int step(struct broker *broker, struct task *task, bool *done)
     return 0;
 }
 
+static int step(struct broker *broker, struct task *task, bool *done)
+{
+    struct peek *peek = CONTAINER_OF(task, struct peek, task);
+    struct operation_peek *operation = operation_of(peek);
+    if (advance(broker, peek, done) != 0)
+        return -1;
+    if (!*done)
+        return 0;
+    operation->position = peek->position;
+    operation->ended = peek->ended;
+    operation->rows = peek->rows;
+    operation->count = peek->row_count;
+    operation->memory = peek->memory;
+    peek->memory = NULL;
+    return 0;
+}
+
 static void release(struct task *task)
 {
-    free(CONTAINER_OF(task, struct peek, task)->chosen);
+    struct peek *peek = CONTAINER_OF(task, struct peek, task);
+    pool_destroy(peek->memory);
+    free(peek->chosen);
 }
 
 static const struct task_method method = {sizeof(struct peek), step, release};

@@ -388,6 +388,33 @@ static uint32_t number_of(const struct peek_row *row)
     return bytes_get_u32(row->payload.data);
 }
 
+/* What was found before the store failed is found again after. */
+static void a_peek_that_is_broken_off_begins_anew(void **state)
+{
+    struct fixture *fixture = *state;
+    struct operation *rest = NULL, *finished = NULL;
+    bool more = false;
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "k", 1, 0, 200, NULL);
+    struct operation_peek *peek = calloc(1, sizeof(*peek));
+    *peek = (struct operation_peek){.operation = {.kind = OPERATION_PEEK_QUEUE},
+                                    .name = STR("q"),
+                                    .limit = 200,
+                                    .payload_max = 16};
+    assert_int_equal(broker_execute(fixture->broker, &peek->operation, &rest), 0);
+    for (unsigned i = 0; i < 4; i++) { /* it has begun to read then */
+        assert_int_equal(broker_step(fixture->broker, &finished, &more), 0);
+        assert_null(finished);
+    }
+    assert_ptr_equal(broker_break_off(fixture->broker), &peek->operation);
+    operation_reset(&peek->operation);
+    fixture_execute(fixture, &peek->operation);
+    assert_int_equal(peek->operation.status, FIBP_OK);
+    assert_int_equal(peek->count, 200);
+    assert_int_equal(number_of(peek->rows), 0);
+    operation_free(&peek->operation);
+}
+
 static void a_peek_shows_the_oldest_page_by_page(void **state)
 {
     struct fixture *fixture = *state;
@@ -479,6 +506,7 @@ int main(void)
         TEST(a_zone_that_is_full_ends_it),
         TEST(what_came_after_the_purge_began_stays),
         TEST(delayed_messages_are_purged_and_not_redriven),
+        TEST(a_peek_that_is_broken_off_begins_anew),
         TEST(a_peek_shows_the_oldest_page_by_page),
         TEST(a_peek_shows_leases_and_beginnings_of_large_payloads),
     };
