@@ -107,16 +107,19 @@ static int set_locked(struct broker *broker, struct operation_set_config *set)
     do {
         result = change_once(broker, set->key, set->value, &same, &found, &old);
     } while (env_is_conflict(result) && ++tries < CONFLICTS_MAX);
-    if (result || same)
+    if (result)
         return result;
-    count(scheduler, set->key, set->value, found, old);
+    if (!same)
+        count(scheduler, set->key, set->value, found, old);
+    /* Also what is stored already: there may have been no room for it then. */
     if (!config_rule_apply(scheduler, set->key, set->value)) {
         log_write(LOG_ERROR, "store", "configuration \"%.*s\" is not in force: the zone is full",
                   STR_PRINT(set->key));
         set->operation.status = FIBP_CHANNEL_FULL;
         set->operation.reason = "stored, but not in force: shared_memory is full";
     }
-    scheduler_settings_changed(scheduler, CHANGE_CONFIG, set->key);
+    if (!same)
+        scheduler_settings_changed(scheduler, CHANGE_CONFIG, set->key);
     return 0;
 }
 

@@ -2,6 +2,8 @@
 #include "unit/broker/fixture.h"
 
 #include "broker/config.h"
+#include "os/time.h"
+#include "sched/concurrency.h"
 
 static uint8_t set(struct fixture *fixture, struct str key, struct str value)
 {
@@ -110,6 +112,33 @@ static void what_may_not_be_set(void **state)
     assert_int_equal(set(fixture, longest, STR("")), FIBP_OK); /* it makes room */
 }
 
+static bool is_in_force(struct scheduler *scheduler, enum throttle_kind kind, struct str key)
+{
+    struct throttle *throttle = throttle_acquire(scheduler, kind, key);
+    if (throttle)
+        throttle_release(scheduler, throttle);
+    return throttle;
+}
+
+/* A full zone can leave a value that is stored without effect: who sets it again when there is room
+ * must not be told that all is well while it is not. */
+static void what_is_stored_already_is_put_in_force(void **state)
+{
+    struct fixture *fixture = *state;
+    struct scheduler *scheduler = fixture->broker->scheduler;
+    uint64_t now_ns = time_monotonic_ns();
+    assert_int_equal(set(fixture, STR("throttle.a"), STR("1,2")), FIBP_OK);
+    assert_int_equal(set(fixture, STR("concurrency.a"), STR("3")), FIBP_OK);
+    uint64_t generation = atomic_load(&fixture->zone->settings_generation);
+    assert_int_equal(throttle_remove(scheduler, STR("a"), now_ns), THROTTLE_DONE);
+    assert_int_equal(concurrency_remove(scheduler, STR("a"), now_ns), THROTTLE_DONE);
+    assert_int_equal(set(fixture, STR("throttle.a"), STR("1,2")), FIBP_OK);
+    assert_int_equal(set(fixture, STR("concurrency.a"), STR("3")), FIBP_OK);
+    assert_true(is_in_force(scheduler, THROTTLE_BUCKET, STR("a")));
+    assert_true(is_in_force(scheduler, THROTTLE_LIMIT, STR("a")));
+    assert_int_equal(atomic_load(&fixture->zone->settings_generation), generation);
+}
+
 /* All of it is in every worker's memory. */
 static void there_is_an_end_of_it(void **state)
 {
@@ -137,6 +166,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(values_come_and_go, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_may_not_be_set, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_is_stored_already_is_put_in_force, fixture_setup,
+                                        fixture_teardown),
         cmocka_unit_test_setup_teardown(there_is_an_end_of_it, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
