@@ -15,7 +15,7 @@
 
 /* --- finding the queue --- */
 
-/* *to NULL: there is none. */
+/* *to NULL: there is none that can be written to. */
 static int find_queue(struct broker *broker, const struct local_queue *local,
                       struct local_queue **to)
 {
@@ -28,7 +28,11 @@ static int find_queue(struct broker *broker, const struct local_queue *local,
         return broker_fail(broker, ENOMEM, "name a dead-letter queue");
     memcpy(dlq, name.data, name.size);
     memcpy(dlq + name.size, SUFFIX.data, SUFFIX.size);
-    return broker_find_queue(broker, str_of(dlq, name.size + SUFFIX.size), to);
+    if (broker_find_queue(broker, str_of(dlq, name.size + SUFFIX.size), to) != 0)
+        return -1;
+    if (*to && (*to)->queue->quarantined)
+        *to = NULL;
+    return 0;
 }
 
 static void warn(struct broker *broker, const struct queue *queue)
@@ -38,7 +42,8 @@ static void warn(struct broker *broker, const struct queue *queue)
         return;
     broker->next_dlq_warning_ms = now_ms + WARN_EVERY_MS;
     log_write(LOG_WARN, "broker",
-              "queue \"%.*s\" has no dead-letter queue: its failed messages are retried",
+              "queue \"%.*s\" has no dead-letter queue that is served: its failed messages are "
+              "retried",
               STR_PRINT(queue->name));
 }
 

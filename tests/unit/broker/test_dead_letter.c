@@ -146,6 +146,23 @@ static void without_a_dead_letter_queue_it_is_retried(void **state)
     assert_int_equal(fixture_stats(fixture, "p.dlq").in_flight, 0);
 }
 
+/* Its file was set aside: it takes nothing, and must not keep what failed from others for ever. */
+static void a_quarantined_dead_letter_queue_is_none(void **state)
+{
+    struct fixture *fixture = *state;
+    struct delivered got[4];
+    struct uuid ids[2];
+    fixture_create(fixture, "q");
+    fixture_queue(fixture, "q.dlq")->quarantined = true;
+    set_max_attempts(fixture, "q", 1);
+    fixture_enqueue(fixture, "q", "k", 1, 0, 2, ids);
+    assert_int_equal(take(fixture, "q", got, 4), 2);
+    assert_int_equal(nack(fixture, "q", &ids[0], "no"), FIBP_OK);
+    fixture_expire(fixture, time_monotonic_ms() + 30002);
+    assert_int_equal(take(fixture, "q", got, 4), 2);
+    assert_int_equal(fixture_queue(fixture, "q")->counters->dead_lettered, 0);
+}
+
 static void twice_in_one_frame_is_once(void **state)
 {
     struct fixture *fixture = *state;
@@ -399,6 +416,7 @@ int main(void)
         TEST(leases_that_end_count_as_well),
         TEST(an_expired_one_says_so),
         TEST(without_a_dead_letter_queue_it_is_retried),
+        TEST(a_quarantined_dead_letter_queue_is_none),
         TEST(twice_in_one_frame_is_once),
         TEST(what_cannot_move_holds_back_nobody),
         TEST(a_large_one_beside_it_is_still_ours),
