@@ -322,6 +322,43 @@ int client_create_queue(struct client *client, const char *queue, uint64_t visib
     return result;
 }
 
+int client_set_config(struct client *client, const char *key, const char *value, struct err *err)
+{
+    struct buf buf;
+    struct frame frame;
+    struct wire_reader reader;
+    buf_init(&buf, 0);
+    int encoded =
+        framed_client_set_config(&buf, ADMIN_REQUEST_ID, str_from_c(key), str_from_c(value));
+    int result = request(client, &buf, encoded, OPCODE_SET_CONFIG_RESULT, &frame, err);
+    if (result == 0) {
+        wire_reader_init(&reader, frame.body);
+        result = check_code(&reader, "SetConfig", err);
+    }
+    buf_free(&buf);
+    return result;
+}
+
+int client_redrive(struct client *client, const char *queue, uint64_t limit, uint64_t *moved,
+                   struct err *err)
+{
+    struct buf buf;
+    struct frame frame;
+    struct wire_reader reader;
+    buf_init(&buf, 0);
+    int encoded = framed_client_redrive(&buf, ADMIN_REQUEST_ID, str_from_c(queue), limit);
+    int result = request(client, &buf, encoded, OPCODE_REDRIVE_RESULT, &frame, err);
+    if (result == 0) {
+        wire_reader_init(&reader, frame.body);
+        result = check_code(&reader, "Redrive", err);
+    }
+    if (result == 0 && !framed_client_redrive_result(&reader, moved)) {
+        result = client_malformed(&reader, "Redrive", err);
+    }
+    buf_free(&buf);
+    return result;
+}
+
 int client_delete_queue(struct client *client, const char *queue, struct err *err)
 {
     struct buf buf;

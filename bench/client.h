@@ -48,6 +48,11 @@ int client_expect(struct client *client, enum opcode opcode, struct frame *frame
 int client_create_queue(struct client *client, const char *queue, uint64_t visibility_timeout_ms,
                         const char *on_enqueue, struct err *err)
     __attribute__((warn_unused_result));
+int client_set_config(struct client *client, const char *key, const char *value, struct err *err)
+    __attribute__((warn_unused_result));
+/* Moves up to `limit` messages (0: all) of a dead-letter queue back; *moved tells how many. */
+int client_redrive(struct client *client, const char *queue, uint64_t limit, uint64_t *moved,
+                   struct err *err) __attribute__((warn_unused_result));
 int client_delete_queue(struct client *client, const char *queue, struct err *err)
     __attribute__((warn_unused_result));
 

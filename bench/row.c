@@ -10,6 +10,8 @@
 #include "workload_fairness.h"
 #include "workload_latency.h"
 #include "workload_overhead.h"
+#include "workload_redrive.h"
+#include "workload_throttle.h"
 #include "workload_through.h"
 
 static const struct enqueue_parameters one_in_flight = {.window = 1, .batch = 1};
@@ -269,6 +271,24 @@ const struct row row_table[] = {
                     {"time more", "%", -1, ROW_TARGET_NONE, 0}},
         .unit = "pairs",
         .run = workload_overhead_run_script,
+    },
+    {
+        .name = "W12",
+        .description = "throttles of 100, 1,000, 10,000 per second",
+        .seconds = 9,
+        .figures = {{"100 off by", "%", -1, ROW_TARGET_VALUE_MAX, 2},
+                    {"1k off by", "%", -1, ROW_TARGET_VALUE_MAX, 2},
+                    {"10k off by", "%", -1, ROW_TARGET_VALUE_MAX, 2}},
+        .unit = "messages",
+        .run = workload_throttle_run,
+    },
+    {
+        .name = "W13",
+        .description = "redrive of dead letters",
+        .limit = "L2",
+        .figures = {{"rate", "msg/s", 1, ROW_TARGET_NONE, 0}},
+        .unit = "messages",
+        .run = workload_redrive_run,
     },
     {.name = NULL},
 };
