@@ -10,13 +10,15 @@
 /* Records that went from it for good. */
 static uint64_t removed(const struct queue *queue)
 {
-    return queue->counters->acked + queue->counters->lanes_freed +
-           CHUNK_WORTH * atomic_load(&queue->chunks_removed);
+    const struct queue_counters *counters = queue->counters;
+    return counters->acked + counters->dead_lettered + counters->purged + queue->ready_removed +
+           counters->lanes_freed + CHUNK_WORTH * atomic_load(&queue->chunks_removed);
 }
 
 /* True when much has gone from an empty queue, and nothing since the last look: one that is filled
  * and drained all the time has use for its pages, and the chunks of its last message may be under
- * removal still. */
+ * removal still. While the disk is nearly full it is enough that more has gone than is left:
+ * otherwise a few messages that nobody acks would keep everybody from enqueueing. */
 static bool is_worth_it(struct maintenance *maintenance, const struct queue *queue)
 {
     struct compaction *state = &maintenance->compactions[queue->index];
@@ -25,8 +27,12 @@ static bool is_worth_it(struct maintenance *maintenance, const struct queue *que
     state->seen = gone;
     if (gone < state->done)
         state->done = 0; /* another queue has this place now */
-    return quiet && queue->ready + queue->leased + queue->delayed == 0 && queue->scan.done &&
-           gone - state->done >= WORTH_RECORDS;
+    uint64_t left = queue->ready + queue->leased + queue->delayed;
+    if (gone - state->done < WORTH_RECORDS)
+        return false;
+    if (atomic_load(&queue->scheduler->space_low))
+        return left < gone - state->done;
+    return quiet && left == 0 && queue->scan.done;
 }
 
 /* The next such queue; NULL when there is none. */

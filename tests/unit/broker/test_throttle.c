@@ -9,7 +9,7 @@ static void a_throttled_message_is_skipped_and_others_of_its_key_go_on(void **st
 {
     struct fixture *fixture = *state;
     struct subscription sub;
-    struct delivered got[16];
+    struct delivered got[16] = {{.payload = 0}};
     static const char *const slow[] = {"provider:slow", NULL};
     assert_int_equal(fixture_create(fixture, "q"), FIBP_OK);
     throttled_set(fixture, "throttle.provider:slow", "1,1");
@@ -72,7 +72,7 @@ static void all_keys_must_have_a_token(void **state)
 {
     struct fixture *fixture = *state;
     struct subscription sub;
-    struct delivered got[16];
+    struct delivered got[16] = {{.payload = 0}};
     static const char *const both[] = {"a", "b", NULL}, *const one[] = {"a", NULL};
     assert_int_equal(fixture_create(fixture, "q"), FIBP_OK);
     throttled_set(fixture, "throttle.a", "0,5");

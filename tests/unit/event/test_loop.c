@@ -187,6 +187,8 @@ static void timer_0(struct loop_timer *timer)
     loop_timer_cancel(fixture->loop, &fixture->timers[1]);
     if (strlen(fixture->order) < 3)
         loop_timer_set(fixture->loop, &fixture->timers[0], 0);
+    else
+        loop_timer_set(fixture->loop, &fixture->timers[2], 30);
 }
 
 static void timer_1(struct loop_timer *timer)
@@ -210,7 +212,6 @@ static void test_timers_expire_in_order_and_not_early(void **state)
     fixture->timers[0].expired = timer_0;
     fixture->timers[1].expired = timer_1;
     fixture->timers[2].expired = timer_2;
-    loop_timer_set(fixture->loop, &fixture->timers[2], 30);
     loop_timer_set(fixture->loop, &fixture->timers[1], 10);
     loop_timer_set(fixture->loop, &fixture->timers[0], 5);
     run();

@@ -397,12 +397,25 @@ static void a_drained_queue_shrinks(void **state)
     fixture_deliver(fixture);
     unsigned count = fixture_delivered(fixture, got, 2000);
     assert_int_equal(count, 1500);
+    unsigned steps = 0;
     for (unsigned i = 0; i < count; i++) {
         assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[i].id), FIBP_OK);
         if (i == 1200)
             assert_int_equal(compact_step(&keeping.maintenance), 0); /* not while it has messages */
+        if (i == 1300) { /* but when there is hardly any room on the disk */
+            atomic_store(&fixture->broker->scheduler->space_low, 1);
+            while (compact_step(&keeping.maintenance) > 0)
+                assert_true(++steps < 10000);
+            atomic_store(&fixture->broker->scheduler->space_low, 0);
+            assert_true(file_size(fixture, "q") < full / 2);
+        }
     }
-    unsigned steps = 0;
+    steps = 0;
+    fixture_enqueue(fixture, "q", "a", 1, 7, 1100, NULL); /* much has to go since the last time */
+    fixture_deliver(fixture);
+    count = fixture_delivered(fixture, got, 2000);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[i].id), FIBP_OK);
     assert_int_equal(compact_step(&keeping.maintenance), 0); /* nor while something goes */
     while (compact_step(&keeping.maintenance) > 0) {
         assert_true(++steps < 10000);

@@ -317,6 +317,23 @@ static void expect_end(int fd)
 
 /* ---- set-up ---- */
 
+/* The sections of all modules that are built in, with their defaults. */
+static void **module_defaults(void)
+{
+    static struct conf *defaults; /* until the program ends */
+    struct conf_section sections[16];
+    struct conf_errors errors;
+    size_t count = hook_sections(hook_modules, sections, 16);
+
+    assert_true(count <= 16);
+    conf_errors_init(&errors);
+    if (!defaults)
+        defaults = conf_load_text("none", STR(""), "/", NULL, sections, count, &errors);
+    assert_non_null(defaults);
+    conf_errors_free(&errors);
+    return defaults->modules;
+}
+
 static int setup(void **state)
 {
     struct sock_address address = {.kind = SOCK_KIND_IPV4, .host = "127.0.0.1"};
@@ -338,11 +355,7 @@ static int setup(void **state)
     conf.fibp.handshake_timeout_ms = 10000;
     conf.fibp.keepalive_interval_ms = 30000;
     conf.fibp.delivery_window = 1 << 20;
-    static struct {
-        char *fairness, *weight;
-    } header_key;
-    static void *modules[] = {&header_key};
-    conf.modules = modules;
+    conf.modules = module_defaults();
     conf.hooks = hook_modules;
     listener = sock_listen(&address, 100, &err);
     assert_true(listener >= 0);
