@@ -380,11 +380,12 @@ int hook_processes_command(const struct hook_processes *processes, struct str li
                            struct buf *answer, struct err *err)
 {
     struct str argument = line;
-    struct str name = hook_cut(&argument, ' ');
+    struct str whole = hook_cut(&argument, ' ');
+    struct str name = whole;
     struct str module = hook_cut(&name, '.');
 
-    if (!utf8_valid(argument))
-        return err_set(err, EINVAL, "the argument is no UTF-8");
+    if (!utf8_valid(line))
+        return err_set(err, EINVAL, "the command is no UTF-8");
     for (size_t i = 0; i < processes->count; i++) {
         const struct hook_process_entry *entry = &processes->entries[i];
         const struct hook_command *command = entry->module->commands;
@@ -394,9 +395,10 @@ int hook_processes_command(const struct hook_processes *processes, struct str li
         for (; command && command->name; command++)
             if (str_equal(name, str_from_c(command->name)))
                 return command->run(entry->state, argument, answer, err);
-        return err_set(err, ENOENT, "module %s has no such command", entry->module->name);
+        return err_set(err, ENOENT, "%.*s: module %s has no such command", (int)whole.size,
+                       whole.data, entry->module->name);
     }
-    return err_set(err, ENOENT, "no such command");
+    return err_set(err, ENOENT, "%.*s: no such command", (int)whole.size, whole.data);
 }
 
 /* --- memory --- */

@@ -107,9 +107,9 @@ done
 
 step 'what a command refuses'
 filad -x alpha.other >"$work/said" 2>&1 && fail 'a command that is not there'
-is 'filad: module alpha has no such command' <"$work/said"
+is 'filad: alpha.other: module alpha has no such command' <"$work/said"
 filad -x nothing >"$work/said" 2>&1 && fail 'a command of no module'
-is 'filad: no such command' <"$work/said"
+is 'filad: nothing: no such command' <"$work/said"
 
 step 'a reload follows the list, and one with a mistake changes nothing'
 configure_broker modules/gamma_module.so,modules/no_module.so

@@ -166,8 +166,11 @@ static void test_commands(void **state)
     assert_int_equal(hook_processes_command(processes, STR("example.show x"), &answer, &err), -1);
     assert_string_equal(err.text, "show takes no argument");
     assert_int_equal(hook_processes_command(processes, STR("example.nothing"), &answer, &err), -1);
-    assert_string_equal(err.text, "module example has no such command");
+    assert_string_equal(err.text, "example.nothing: module example has no such command");
     assert_int_equal(hook_processes_command(processes, STR("example"), &answer, &err), -1);
+    assert_int_equal(hook_processes_command(processes, STR("nothing x"), &answer, &err), -1);
+    assert_string_equal(err.text, "nothing: no such command");
+    assert_int_equal(hook_processes_command(processes, STR("\xff.show"), &answer, &err), -1);
     assert_int_equal(hook_processes_command(processes, STR(""), &answer, &err), -1);
     assert_int_equal(hook_processes_command(processes, STR("example.show \xff"), &answer, &err),
                      -1);
