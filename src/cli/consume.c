@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/message.h"
 #include "cli/output.h"
 
 #define CONSUME_BATCH 100 /* messages written before they are acked together */
@@ -18,14 +19,6 @@ struct consume {
     const char *nack_reason; /* NULL: ack */
 };
 
-/* Whether a header is the last one of its name: the one that counts. */
-static bool consume_header_counts(const struct fila_delivery *delivery, size_t index)
-{
-    struct fila_slice value;
-    return fila_delivery_header(delivery, delivery->headers[index].name.data, &value) &&
-           value.data == delivery->headers[index].value.data;
-}
-
 static void consume_json(const struct fila_delivery *delivery)
 {
     struct output_json json;
@@ -33,19 +26,11 @@ static void consume_json(const struct fila_delivery *delivery)
     output_object(&json, NULL);
     output_text(&json, "id", delivery->id.data, delivery->id.size);
     output_text(&json, "queue", delivery->queue.data, delivery->queue.size);
-    output_object(&json, "headers");
-    for (size_t i = 0; i < delivery->header_count; i++)
-        if (consume_header_counts(delivery, i))
-            output_text(&json, delivery->headers[i].name.data, delivery->headers[i].value.data,
-                        delivery->headers[i].value.size);
-    output_object_end(&json);
+    message_headers(&json, delivery);
     output_bytes(&json, "payload", delivery->payload.data, delivery->payload.size);
     output_text(&json, "fairness_key", delivery->fairness_key.data, delivery->fairness_key.size);
     output_unsigned(&json, "weight", delivery->weight);
-    output_array(&json, "throttle_keys");
-    for (size_t i = 0; i < delivery->throttle_key_count; i++)
-        output_text(&json, NULL, delivery->throttle_keys[i].data, delivery->throttle_keys[i].size);
-    output_array_end(&json);
+    message_throttle_keys(&json, delivery);
     output_unsigned(&json, "attempt", delivery->attempt);
     output_unsigned(&json, "enqueued_ms", delivery->enqueued_ms);
     output_unsigned(&json, "leased_ms", delivery->leased_ms);

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "cli/cli.h"
+#include "cli/message.h"
 #include "cli/output.h"
 #include "core/str.h"
 #include "os/time.h"
@@ -86,7 +87,7 @@ static void print_lines(const struct fila_peeked *peeked)
     }
     if (peeked->headers_cut)
         printf("    ... more headers\n");
-    printf("    %" PRIu64 " bytes", peeked->payload_size);
+    printf("    %" PRIu64 " byte%s", peeked->payload_size, peeked->payload_size == 1 ? "" : "s");
     if (message->payload.size) {
         printf(": ");
         print_bytes(stdout, message->payload);
@@ -105,23 +106,13 @@ static void print_json(const struct fila_peeked *peeked)
     output_text(&json, "id", message->id.data, message->id.size);
     output_c_text(&json, "state", state_names[peeked->state]);
     output_unsigned(&json, "until_ms", peeked->when_ms);
-    output_array(&json, "headers");
-    for (size_t i = 0; i < message->header_count; i++) {
-        output_array(&json, NULL);
-        output_text(&json, NULL, message->headers[i].name.data, message->headers[i].name.size);
-        output_text(&json, NULL, message->headers[i].value.data, message->headers[i].value.size);
-        output_array_end(&json);
-    }
-    output_array_end(&json);
+    message_headers(&json, message);
     output_bool(&json, "headers_cut", peeked->headers_cut);
     output_bytes(&json, "payload", message->payload.data, message->payload.size);
     output_unsigned(&json, "payload_size", peeked->payload_size);
     output_text(&json, "fairness_key", message->fairness_key.data, message->fairness_key.size);
     output_unsigned(&json, "weight", message->weight);
-    output_array(&json, "throttle_keys");
-    for (size_t i = 0; i < message->throttle_key_count; i++)
-        output_text(&json, NULL, message->throttle_keys[i].data, message->throttle_keys[i].size);
-    output_array_end(&json);
+    message_throttle_keys(&json, message);
     output_unsigned(&json, "attempt", message->attempt);
     output_unsigned(&json, "enqueued_ms", message->enqueued_ms);
     if (peeked->is_dead) {

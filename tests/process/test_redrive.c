@@ -93,7 +93,7 @@ static void test_fila(void **state)
                    (const char *[]){address, "queue", "peek", "q.dlq", "-n1", "--json", NULL},
                    output, sizeof output),
         0);
-    assert_non_null(strstr(output, "\"state\": \"ready\", \"until_ms\": 0, \"headers\": [], "
+    assert_non_null(strstr(output, "\"state\": \"ready\", \"until_ms\": 0, \"headers\": {}, "
                                    "\"headers_cut\": false, \"payload\": \"m-0\", "
                                    "\"payload_size\": 3, \"fairness_key\": "));
     run_fila(f, (const char *[]){address, "queue", "peek", "nowhere", NULL}, 1,
@@ -112,6 +112,22 @@ static void test_fila(void **state)
              "Purged 5 messages from \"q\"\n");
     run_fila(f, (const char *[]){address, "queue", "purge", "q", "--yes", "--json", NULL}, 0,
              "{\"queue\": \"q\", \"purged\": 0}\n");
+    /* Headers are an object, as in fila consume. */
+    assert_int_equal(
+        broker_run(&f->broker, "fila",
+                   (const char *[]){address, "enqueue", "q", "-Hb=2", "-Ha=1", "x", NULL}, output,
+                   sizeof output),
+        0);
+    assert_int_equal(broker_run(&f->broker, "fila",
+                                (const char *[]){address, "queue", "peek", "q", "--json", NULL},
+                                output, sizeof output),
+                     0);
+    assert_non_null(strstr(output, "\"headers\": {\"b\": \"2\", \"a\": \"1\"}, "));
+    assert_int_equal(broker_run(&f->broker, "fila",
+                                (const char *[]){address, "queue", "peek", "q", NULL}, output,
+                                sizeof output),
+                     0);
+    assert_non_null(strstr(output, "\n    1 byte: x\n"));
     run_fila(f, (const char *[]){address, "queue", "purge", "nowhere", NULL}, 1,
              "fila: purge queue \"nowhere\": queue not found\n");
     f->passed = true;
