@@ -2,8 +2,11 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/output.h"
+
+#define CLI_WHAT_SIZE 2048 /* keys of the configuration have up to 1,024 bytes */
 
 const struct args_command *const cli_commands[] = {
     cli_queue_commands,
@@ -34,16 +37,29 @@ int cli_connect(struct cli *cli)
     return cli->error.code == FILA_USAGE ? CLI_USAGE : CLI_REFUSED;
 }
 
+/* Brokers may end "queue not found" with the name that `what` has in quotes: once is enough. */
+static void cli_cut_name(struct fila_error *error, const char *what)
+{
+    char *end = error->code == FILA_QUEUE_NOT_FOUND ? strstr(error->text, ": ") : NULL;
+    const char *quote = end ? strchr(what, '"') : NULL;
+    size_t size = end ? strlen(end + 2) : 0;
+
+    if (quote && size && strncmp(quote + 1, end + 2, size) == 0 && quote[1 + size] == '"')
+        *end = '\0';
+}
+
 int cli_failed(struct cli *cli, const char *format, ...)
 {
+    char what[CLI_WHAT_SIZE];
     va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(what, sizeof(what), format, args);
+    va_end(args);
+    cli_cut_name(&cli->error, what);
     /* So that the lines come in the order in which things happened. */
     fflush(stdout);
-    fputs("fila: ", stderr);
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputs(": ", stderr);
+    fprintf(stderr, "fila: %s: ", what);
     output_safe(stderr, cli->error.text, 0); /* it may be a peer's */
     fputc('\n', stderr);
     return CLI_REFUSED;

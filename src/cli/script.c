@@ -21,7 +21,10 @@ bool script_option(const struct args *args, const char *option, char **script)
     if (!given)
         return true;
     buf_init(&text, 0);
-    if (given[0] == '@' && io_read_file(given + 1, SCRIPT_SIZE_MAX, &text, &err) != 0) {
+    if (given[0] == '@' && !given[1]) {
+        fprintf(stderr, "fila: --%s: the name of a file is missing behind @\n", option);
+        ok = false;
+    } else if (given[0] == '@' && io_read_file(given + 1, SCRIPT_SIZE_MAX, &text, &err) != 0) {
         fprintf(stderr, "fila: --%s: %s\n", option, err.text);
         ok = false;
     } else if (given[0] != '@') {

@@ -34,6 +34,9 @@ static int settings_update(struct cli *cli, const struct args *args)
     bool headers = args_value(args, "dead-letter-headers") != NULL;
     int status = CLI_USAGE;
 
+    if (headers && args_value(args, "no-dead-letter-headers"))
+        return cli_misused(
+            "queue update: --dead-letter-headers and --no-dead-letter-headers exclude each other");
     if (!args_number(args, "visibility-timeout", &timeout_ms) ||
         !script_attempts_option(args, &attempts) ||
         !script_option(args, "on-enqueue", &on_enqueue) ||
@@ -126,7 +129,7 @@ static void settings_show_text(const char *name, const struct fila_queue_setting
     if (settings->max_attempts)
         printf("  %-22s%" PRIu32 "\n", "Maximum attempts:", settings->max_attempts);
     else
-        printf("  %-22s%s\n", "Maximum attempts:", "none");
+        printf("  %-22s%s\n", "Maximum attempts:", "no limit");
     printf("  %-22s%s\n", "Dead-letter headers:", settings->dead_letter_headers ? "on" : "off");
     printf("  %-22s%s\n", "Paused:", settings->paused ? "yes" : "no");
     settings_show_script("on_enqueue", settings->on_enqueue);

@@ -291,6 +291,21 @@ static void test_settings_commands(void **state)
     const char *const refused[] = {"--addr", f->broker.unix_address, "queue", "pause", "r", NULL};
     assert_int_equal(broker_run(&f->broker, f->broker.fila, refused, output, sizeof(output)), 1);
     assert_string_equal(output, "fila: pause queue \"r\": queue not found\n");
+    const char *const unknown[] = {"--addr", f->broker.unix_address, "queue", "settings", "r",
+                                   NULL};
+    assert_int_equal(broker_run(&f->broker, f->broker.fila, unknown, output, sizeof(output)), 1);
+    assert_string_equal(output, "fila: read the settings of queue \"r\": queue not found\n");
+    const char *const both[] = {"--addr",
+                                f->broker.unix_address,
+                                "queue",
+                                "update",
+                                "q",
+                                "--dead-letter-headers",
+                                "--no-dead-letter-headers",
+                                NULL};
+    assert_int_equal(broker_run(&f->broker, f->broker.fila, both, output, sizeof(output)), 2);
+    assert_string_equal(output, "fila: queue update: --dead-letter-headers and "
+                                "--no-dead-letter-headers exclude each other\n");
     f->passed = true;
 }
 

@@ -245,6 +245,10 @@ static void test_queue_create_delete(void **state)
         RUN(&server, &capture, "queue", "create", "q", "--on-enqueue", "@/nonexistent"), 2);
     assert_non_null(strstr(capture.err, "No such file"));
     capture_free(&capture);
+    assert_int_equal(RUN(&server, &capture, "queue", "create", "q", "--on-failure", "@"), 2);
+    assert_string_equal(capture.err,
+                        "fila: --on-failure: the name of a file is missing behind @\n");
+    capture_free(&capture);
     server_stop(&server);
 }
 
