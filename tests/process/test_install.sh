@@ -116,6 +116,8 @@ sed -e 's/^#\([^ ]\)/\1/' -e 's/^#\( *[a-z -]*[a-z_]*:\)/\1/' "$etc/filad.yaml" 
 mine='{user: nobody, group: nogroup}'
 (cd / && "$sbin/filad" -g "$mine" -c /dev/null -q -T) >"$work/defaults" || fail '-T of the defaults'
 "$sbin/filad" -g "$mine" -c "$work/all.yaml" -q -T | same "$work/defaults"
+sed -n 's/^\([a-z_]*\):.*/\1/p' "$work/defaults" | sort >"$work/sections"
+sed -n 's/^#\([a-z_]*\):.*/\1/p' "$etc/filad.yaml" | sort | same "$work/sections"
 
 step 'without a configuration file the test says that defaults are used'
 if [ ! -e "$sysconfdir/filad/filad.yaml" ]; then
