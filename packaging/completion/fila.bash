@@ -88,10 +88,10 @@ _fila()
             '1 config') offer='set get list' ;;
             '2 queue update' | '2 queue pause' | '2 queue resume' | '2 queue settings' |\
                 '2 queue delete' | '2 queue inspect' | '2 queue purge' |\
-                '2 queue peek' | '1 redrive' | '1 enqueue' |\
-                '1 consume' | '1 ack' | '1 nack')
+                '2 queue peek' | '1 enqueue' | '1 consume' | '1 ack' | '1 nack')
                 offer=$(_fila_queues)
                 ;;
+            '1 redrive') offer=$(_fila_queues | grep '[.]dlq$') ;;
         esac
     fi
     mapfile -t COMPREPLY < <(compgen -W "$offer" -- "$current")

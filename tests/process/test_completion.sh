@@ -74,8 +74,11 @@ step 'names of queues come from the broker'
 cat >"$work/fila" <<'END'
 #!/bin/sh
 [ "$*" = "--addr host:1 queue list" ] || exit 1
-printf '%s\n' 'NAME  DEPTH  IN FLIGHT  CONSUMERS' 'orders  1  0  0' 'other  1  0  0'
+printf '%s\n' 'NAME  DEPTH  IN FLIGHT  CONSUMERS' 'other  1  0  0' \
+    'orders.dlq  1  0  0'
 END
 chmod +x "$work/fila"
 bash tests/process/support/complete.bash packaging/completion/fila.bash "$work/fila" \
-    --addr host : 1 consume or | is orders
+    --addr host : 1 consume ot | is other
+bash tests/process/support/complete.bash packaging/completion/fila.bash "$work/fila" \
+    --addr host : 1 redrive o | is orders.dlq
