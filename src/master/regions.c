@@ -14,6 +14,7 @@
 #include "os/io.h"
 #include "os/log.h"
 #include "store/page_guard.h"
+#include "store/queue_file.h"
 
 #define REGIONS_MODE 0700
 
@@ -99,6 +100,13 @@ int regions_resolve(const struct conf *conf, const struct priv *priv, bool root,
     return 0;
 }
 
+/* What the store made there; the files of Berkeley DB begin alike. */
+static bool is_ours(const char *name)
+{
+    return strncmp(name, "__db.", 5) == 0 || strcmp(name, PAGE_GUARD_FILE) == 0 ||
+           strcmp(name, QUEUE_FILE_EMPTY) == 0;
+}
+
 void regions_remove(const struct conf *conf, const char *path, bool clean)
 {
     DIR *directory = opendir(path);
@@ -110,7 +118,7 @@ void regions_remove(const struct conf *conf, const char *path, bool clean)
     while ((entry = readdir(directory))) {
         bool pages = strcmp(entry->d_name, PAGE_GUARD_FILE) == 0;
 
-        if (!pages && strncmp(entry->d_name, "__db.", 5) != 0)
+        if (!is_ours(entry->d_name))
             continue;
         if (pages && !clean)
             kept = true;

@@ -13,7 +13,6 @@
 #include "os/io.h"
 #include "os/time.h"
 
-#define EMPTY_NAME "empty-queue.db"
 #define EMPTY_SIZE_MAX (256u << 10)
 #define UNFINISHED ".new"
 #define PATH_SIZE 4096
@@ -59,7 +58,7 @@ int queue_file_prepare(const struct env_options *options, struct err *err)
 {
     char path[PATH_SIZE];
     remove_unfinished(options->path);
-    if (io_path_join(path, sizeof(path), options->regions, EMPTY_NAME, err) != 0)
+    if (io_path_join(path, sizeof(path), options->regions, QUEUE_FILE_EMPTY, err) != 0)
         return -1;
     return make_empty(path, err);
 }
@@ -82,7 +81,7 @@ static bool mark_unlogged(struct buf *empty)
 int queue_file_load(const char *regions, struct buf *empty, struct err *err)
 {
     char path[PATH_SIZE];
-    if (io_path_join(path, sizeof(path), regions, EMPTY_NAME, err) != 0 ||
+    if (io_path_join(path, sizeof(path), regions, QUEUE_FILE_EMPTY, err) != 0 ||
         io_read_file(path, EMPTY_SIZE_MAX, empty, err) != 0)
         return -1;
     return mark_unlogged(empty) ? 0 : err_set(err, EINVAL, "%s is no empty queue", path);

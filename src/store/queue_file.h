@@ -17,6 +17,7 @@
 #include "store/env.h"
 
 #define QUEUE_FILE_NAME_SIZE 48
+#define QUEUE_FILE_EMPTY "empty-queue.db" /* its name in the region directory */
 
 /* queues/<id>.db, as it is named to Berkeley DB. */
 void queue_file_name(char name[QUEUE_FILE_NAME_SIZE], uint64_t id);

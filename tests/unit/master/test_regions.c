@@ -40,6 +40,7 @@ static int setup(void **state)
     make_file("__db.001");
     make_file("__db.register");
     make_file("pages");
+    make_file("empty-queue.db");
     return 0;
 }
 
@@ -83,6 +84,7 @@ static void test_configured(void **state)
     make_file("pages.txt");
     regions_remove(&conf, directory, true);
     assert_false(exists("__db.001") || exists("__db.register") || exists("pages"));
+    assert_false(exists("empty-queue.db"));
     assert_true(exists("pages.txt"));
 }
 
