@@ -1,5 +1,6 @@
 /* fila enqueue */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,8 @@ struct enqueue {
     struct fila_message *messages;       /* owned; of the batch under way */
     struct fila_enqueue_result *results; /* owned; as many */
     size_t room;
+    uint64_t line; /* of --lines: number of the first line of the batch; 0 without it */
+    bool rejected; /* by the queue's script: some message, the others went on */
 };
 
 /* -H KEY=VALUE, split at the first '='. */
@@ -91,20 +94,35 @@ static void enqueue_say(const struct enqueue *enqueue, const char *id)
     output_line(&json);
 }
 
-/* Sends the batch and prints the ids of what was confirmed, also when a part was refused. */
+static void enqueue_complain(const struct enqueue *enqueue, size_t index)
+{
+    const struct fila_enqueue_result *result = &enqueue->results[index];
+
+    fprintf(stderr, "fila: enqueue ");
+    if (enqueue->line)
+        fprintf(stderr, "line %" PRIu64 " ", enqueue->line + index);
+    fprintf(stderr, "to \"%s\": ", enqueue->queue);
+    output_safe(stderr, result->reason[0] ? result->reason : fila_code_text(result->code), 0);
+    fprintf(stderr, "\n");
+}
+
+/* Sends the batch and prints the ids of what was confirmed, also when a part was refused. What a
+ * script rejects is said message by message and is no reason to stop. */
 static int enqueue_send(struct enqueue *enqueue, size_t count)
 {
     struct cli *cli = enqueue->cli;
-    const struct fila_enqueue_result *refused = NULL;
-    size_t refused_count = 0;
+    size_t refused = 0, refused_count = 0;
 
     int result =
         fila_enqueue_many(cli->client, enqueue->messages, count, enqueue->results, &cli->error);
     for (size_t i = 0; i < count; i++) {
         if (enqueue->results[i].code == FILA_OK) {
             enqueue_say(enqueue, enqueue->results[i].id);
+        } else if (result == 0 && enqueue->results[i].code == FILA_FORBIDDEN) {
+            enqueue->rejected = true;
+            enqueue_complain(enqueue, i);
         } else {
-            refused = refused_count++ == 0 ? &enqueue->results[i] : refused;
+            refused = refused_count++ == 0 ? i : refused;
         }
     }
     fflush(stdout);
@@ -112,11 +130,10 @@ static int enqueue_send(struct enqueue *enqueue, size_t count)
         return cli_failed(cli, "enqueue to \"%s\"", enqueue->queue);
     if (refused_count == 0)
         return CLI_OK;
-    fprintf(stderr, "fila: enqueue to \"%s\": ", enqueue->queue);
+    enqueue_complain(enqueue, refused);
     if (refused_count > 1)
-        fprintf(stderr, "%zu messages: ", refused_count);
-    output_safe(stderr, refused->reason[0] ? refused->reason : fila_code_text(refused->code), 0);
-    fprintf(stderr, "\n");
+        fprintf(stderr, "fila: enqueue to \"%s\": and %zu more messages\n", enqueue->queue,
+                refused_count - 1);
     return CLI_REFUSED;
 }
 
@@ -196,6 +213,7 @@ static int enqueue_each_line(struct enqueue *enqueue)
     size_t used, count;
 
     buf_init(&input, 0);
+    enqueue->line = 1;
     do {
         more = enqueue_read(&input);
         if (more < 0 || enqueue_lines(enqueue, &input, more == 0, &used, &count) != 0) {
@@ -204,6 +222,7 @@ static int enqueue_each_line(struct enqueue *enqueue)
         }
         if (count > 0)
             status = enqueue_send(enqueue, count);
+        enqueue->line += count;
         buf_consume(&input, used);
         if (enqueue_too_long(input.size))
             status = CLI_REFUSED;
@@ -234,6 +253,8 @@ static int enqueue_run(struct cli *cli, const struct args *args)
         status = enqueue_whole_input(&enqueue);
     else if (enqueue_add(&enqueue, 0, payload, strlen(payload)) == 0)
         status = enqueue_send(&enqueue, 1);
+    if (status == CLI_OK && enqueue.rejected)
+        status = CLI_REFUSED;
 out:
     free(enqueue.headers);
     free(enqueue.messages);

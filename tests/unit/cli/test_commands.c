@@ -353,6 +353,57 @@ static void test_enqueue_lines(void **state)
     server_stop(&server);
 }
 
+/* The second line of three is rejected by a script. */
+static void script_rejected(struct server *server)
+{
+    uint32_t seen = 0;
+    server_welcome(server);
+    while (seen < 3) {
+        struct wire_reader reader;
+        struct frame frame;
+        struct uuid id = server_id(1);
+        uint32_t count;
+        server_expect(server, &frame, OPCODE_ENQUEUE);
+        wire_reader_init(&reader, frame.body);
+        SERVER_EXPECT(server, framed_enqueue_check(&reader, &count) && count <= 3 - seen);
+        if (server->failure[0])
+            break;
+        size_t start = framed_enqueue_result_begin(&server->out, frame.request_id, count);
+        for (uint32_t i = 0; i < count; i++, seen++) {
+            if (seen == 1)
+                framed_enqueue_result_reject(&server->out, FIBP_FORBIDDEN, STR("too late"));
+            else
+                framed_enqueue_result_add(&server->out, FIBP_OK, &id);
+        }
+        SERVER_EXPECT(server, frame_end(&server->out, start, FRAME_LENGTH_MAX) == 0);
+        server_flush(server);
+    }
+    server_expect_end(server);
+}
+
+static void test_enqueue_rejected(void **state)
+{
+    (void)state;
+    struct capture capture;
+    struct server server;
+    int pipe_fds[2], saved = dup(STDIN_FILENO);
+    assert_int_equal(pipe(pipe_fds), 0);
+    assert_int_equal(write(pipe_fds[1], "one\ntwo\nthree\n", 14), 14);
+    close(pipe_fds[1]);
+    dup2(pipe_fds[0], STDIN_FILENO);
+    close(pipe_fds[0]);
+    server_start(&server, script_rejected);
+    server_run(&server);
+    assert_int_equal(RUN(&server, &capture, "enqueue", "q", "--lines"), 1);
+    assert_string_equal(capture.out, "01010101-0101-0101-0101-010101010101\n"
+                                     "01010101-0101-0101-0101-010101010101\n");
+    assert_string_equal(capture.err, "fila: enqueue line 2 to \"q\": too late\n");
+    capture_free(&capture);
+    dup2(saved, STDIN_FILENO);
+    close(saved);
+    server_stop(&server);
+}
+
 /* Settles whatever is asked for with FIBP_OK. */
 static void answer_settle(struct server *server, uint8_t opcode, uint32_t items)
 {
@@ -528,11 +579,12 @@ static void test_absent(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_queue_list),    cmocka_unit_test(test_queue_counting),
-        cmocka_unit_test(test_queue_inspect), cmocka_unit_test(test_queue_create_delete),
-        cmocka_unit_test(test_enqueue),       cmocka_unit_test(test_enqueue_lines),
-        cmocka_unit_test(test_consume),       cmocka_unit_test(test_settle),
-        cmocka_unit_test(test_bad_address),   cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_queue_list),       cmocka_unit_test(test_queue_counting),
+        cmocka_unit_test(test_queue_inspect),    cmocka_unit_test(test_queue_create_delete),
+        cmocka_unit_test(test_enqueue),          cmocka_unit_test(test_enqueue_lines),
+        cmocka_unit_test(test_enqueue_rejected), cmocka_unit_test(test_consume),
+        cmocka_unit_test(test_settle),           cmocka_unit_test(test_bad_address),
+        cmocka_unit_test(test_absent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
