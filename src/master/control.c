@@ -207,10 +207,15 @@ static const struct {
 static int execute(struct master *master, const char *line, struct buf *out, struct err *err)
 {
     for (size_t i = 0; i < sizeof executables / sizeof executables[0]; i++) {
-        if (strcmp(executables[i].name, line) == 0) {
-            executables[i].run(master, out);
-            return 0;
-        }
+        const char *name = executables[i].name;
+        size_t size = strlen(name);
+
+        if (strncmp(name, line, size) != 0 || (line[size] && line[size] != ' '))
+            continue;
+        if (line[size])
+            return err_set(err, EINVAL, "%s takes no argument", name);
+        executables[i].run(master, out);
+        return 0;
     }
     return hook_processes_command(master->modules, str_from_c(line), out, err);
 }

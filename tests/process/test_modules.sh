@@ -110,6 +110,10 @@ filad -x alpha.other >"$work/said" 2>&1 && fail 'a command that is not there'
 is 'filad: alpha.other: module alpha has no such command' <"$work/said"
 filad -x nothing >"$work/said" 2>&1 && fail 'a command of no module'
 is 'filad: nothing: no such command' <"$work/said"
+filad -x 'modules all' >"$work/said" 2>&1 && fail 'an argument that is not taken'
+is 'filad: modules takes no argument' <"$work/said"
+filad -x modulesall >"$work/said" 2>&1 && fail 'a command whose beginning is one'
+is 'filad: modulesall: no such command' <"$work/said"
 
 step 'a reload follows the list, and one with a mistake changes nothing'
 configure_broker modules/gamma_module.so,modules/no_module.so
