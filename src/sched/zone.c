@@ -11,6 +11,11 @@
 
 struct zone *zone_map(uint64_t size, struct err *err)
 {
+    if (size < sizeof(struct zone)) {
+        err_set(err, 0, "shared_memory: %llu bytes are too few, the header alone takes %zu",
+                (unsigned long long)size, sizeof(struct zone));
+        return NULL;
+    }
     struct zone *zone = shm_map(size, err);
     if (!zone)
         return NULL;

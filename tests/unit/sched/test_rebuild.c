@@ -447,7 +447,9 @@ static void a_zone_too_small_is_a_clear_error(void **state)
     fixture_forget_emitted(fixture);
     struct zone *whole = fixture->zone;
     fixture_open_env(fixture);
-    for (uint64_t size = 384u << 10; size < 8u << 20; size += size / 6) {
+    assert_null(zone_map(sizeof(struct zone) - 1, &err));
+    assert_non_null(strstr(err.text, "shared_memory"));
+    for (uint64_t size = sizeof(struct zone); size < 12u << 20; size += size / 20) {
         memset(&err, 0, sizeof(err));
         fixture->zone = zone_map(size, &err);
         assert_non_null(fixture->zone);
