@@ -216,10 +216,11 @@ static void module_end(struct module *module, struct scripts_entry *entry, int r
         module_report(module, entry, err->text, entry->used_ms);
         if (breaker_failed(breaker, &module->conf->breaker, entry->used_ms)) {
             module_count_one(module->services, MODULE_OPENINGS);
-            log_write(LOG_WARN, "lua", "queue %.*s: scripts rest for %llu ms after %u failures",
+            log_write(LOG_WARN, "lua", "queue %.*s: scripts rest for %llu ms after %u failure%s",
                       STR_PRINT(entry->queue->name),
                       (unsigned long long)module->conf->breaker.cooldown_ms,
-                      module->conf->breaker.threshold);
+                      module->conf->breaker.threshold,
+                      module->conf->breaker.threshold == 1 ? "" : "s");
         }
     }
     scripts_count(&module->scripts, entry);

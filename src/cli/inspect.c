@@ -237,7 +237,7 @@ static void inspect_details(const struct fila_queue_details *details)
 {
     inspect_number(details, "ready", "Ready:");
     inspect_number(details, "delayed", "Delayed:");
-    inspect_number(details, "held", "Held by throttles:");
+    inspect_number(details, "held", "Held back:");
     inspect_number(details, "dead_letters", "Dead letters:");
     inspect_settings(details);
     inspect_waits(details);

@@ -136,6 +136,8 @@ static int queue_peek(struct cli *cli, const struct args *args)
 
     if (!args_number(args, "count", &left))
         return CLI_USAGE;
+    if (left == 0)
+        return cli_misused("queue peek: --count must be at least 1");
     int status = cli_connect(cli);
     while (status == CLI_OK && left > 0 && (!page || page->more)) {
         options.count = left < PEEK_PAGE ? (uint32_t)left : PEEK_PAGE;

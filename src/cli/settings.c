@@ -51,6 +51,11 @@ static int settings_update(struct cli *cli, const struct args *args)
         changes.max_attempts = &max_attempts;
     if (headers || args_value(args, "no-dead-letter-headers"))
         changes.dead_letter_headers = &headers;
+    if (!changes.on_enqueue && !changes.on_failure && !changes.visibility_timeout_ms &&
+        !changes.max_attempts && !changes.dead_letter_headers) {
+        status = cli_misused("queue update: nothing to change; see 'fila queue update --help'");
+        goto out;
+    }
     status = cli_connect(cli);
     if (status != CLI_OK)
         goto out;

@@ -504,8 +504,10 @@ static void draw_wait(struct buf *out, const struct layout *layout, const struct
 static void draw_queue(const struct top_queue *queue, const struct layout *layout, struct buf *out)
 {
     const uint64_t *numbers = queue->numbers;
+    char label[320]; /* a name has at most 259 bytes */
+    snprintf(label, sizeof(label), "%s%s", numbers[TOP_PAUSED] ? "(paused) " : "", queue->name);
     style(out, layout->look, numbers[TOP_PAUSED] ? "33" : "1");
-    text_put(out, queue->name, layout->widths[COLUMN_NAME], true, layout->look->utf8);
+    text_put(out, label, layout->widths[COLUMN_NAME], true, layout->look->utf8);
     style(out, layout->look, "0");
     draw_number(out, layout, COLUMN_DEPTH, (double)numbers[TOP_DEPTH], "0");
     draw_number(out, layout, COLUMN_ENQUEUE, queue->enqueue_rate, "32");

@@ -306,6 +306,14 @@ static void test_settings_commands(void **state)
     assert_int_equal(broker_run(&f->broker, f->broker.fila, both, output, sizeof(output)), 2);
     assert_string_equal(output, "fila: queue update: --dead-letter-headers and "
                                 "--no-dead-letter-headers exclude each other\n");
+    const char *const none[] = {"--addr", f->broker.unix_address, "queue", "update", "q", NULL};
+    assert_int_equal(broker_run(&f->broker, f->broker.fila, none, output, sizeof(output)), 2);
+    assert_string_equal(output,
+                        "fila: queue update: nothing to change; see 'fila queue update --help'\n");
+    const char *const few[] = {"--addr", f->broker.unix_address, "queue", "peek", "q", "-n", "0",
+                               NULL};
+    assert_int_equal(broker_run(&f->broker, f->broker.fila, few, output, sizeof(output)), 2);
+    assert_string_equal(output, "fila: queue peek: --count must be at least 1\n");
     f->passed = true;
 }
 

@@ -205,6 +205,24 @@ static void while_it_is_paused_nothing_changes(void **state)
     top_model_free(model);
 }
 
+static void a_paused_queue_is_marked(void **state)
+{
+    struct top_model *model = make_model();
+    struct top_sample sample = {.at_ms = 5000};
+    struct screen screen;
+    bool marked = false;
+    (void)state;
+    add(&sample, "a queue that is paused", 1, 0, 0);
+    sample.queues[0].numbers[TOP_PAUSED] = 1;
+    top_model_update(model, &sample);
+    draw(model, plain, &screen);
+    for (unsigned i = 0; i < plain.rows; i++)
+        marked = marked || strstr(screen.lines[i], "(paused) a ");
+    assert_true(marked);
+    screen_free(&screen);
+    top_model_free(model);
+}
+
 static void a_broker_that_is_gone_is_said(void **state)
 {
     struct top_model *model = make_model();
@@ -358,6 +376,7 @@ int main(void)
         cmocka_unit_test(a_counter_that_went_back_has_no_rate),
         cmocka_unit_test(keys_sort_and_reverse),
         cmocka_unit_test(a_filter_is_typed),
+        cmocka_unit_test(a_paused_queue_is_marked),
         cmocka_unit_test(while_it_is_paused_nothing_changes),
         cmocka_unit_test(a_broker_that_is_gone_is_said),
         cmocka_unit_test(it_scrolls_and_stops_at_the_ends),
