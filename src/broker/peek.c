@@ -18,6 +18,7 @@
 #define ROWS 50u              /* the same */
 #define ANSWER_MAX (1u << 20) /* bytes of rows from which on an answer is full */
 #define WHOLE_MAX (1u << 20)  /* bytes apart up to which headers are put together */
+#define STEP_BYTES (1u << 20) /* put together under one holding of the lock, and one message */
 #define CONFLICTS_MAX 100
 #define POOL_CHUNK (64u << 10)
 #define ROW_OVERHEAD 128u
@@ -41,6 +42,7 @@ struct peek {
     bool ended;
     size_t bytes;
     uint64_t wall_ms, monotonic_ms; /* of the step */
+    size_t step_bytes;              /* put together in it */
 };
 
 static struct operation_peek *operation_of(struct peek *peek)
@@ -180,7 +182,8 @@ static void split_body(struct peek *peek, struct peek_row *row, struct str body)
     struct str payload;
     uint16_t count = 0, whole = 0;
     wire_reader_init(&reader, body);
-    if (!wire_u16(&reader, "headers", &count))
+    row->headers_cut = !wire_u16(&reader, "headers", &count);
+    if (row->headers_cut) /* all of them are apart */
         return;
     const uint8_t *end = reader.at;
     while (whole < count && wire_pair_next(&reader, "header", &pair)) {
@@ -214,7 +217,9 @@ static int add_apart(struct peek *peek, struct broker *broker, struct local_queu
         uint8_t *whole = message->apart <= WHOLE_MAX ? pool_alloc(broker->scratch, size) : NULL;
         if (!whole)
             return 0;
-        memcpy(whole, message->body.data, message->body.size);
+        peek->step_bytes += size;
+        if (message->body.size)
+            memcpy(whole, message->body.data, message->body.size);
         result = chunks_read(local->db, &message->id, message->chunks, whole + message->body.size,
                              (size_t)message->apart);
         if (!result)
@@ -311,7 +316,9 @@ static int read_step(struct peek *peek, struct broker *broker, struct local_queu
 {
     struct operation_peek *operation = operation_of(peek);
     int result = 0;
-    for (unsigned i = 0; i < ROWS && !result && peek->next < peek->count && !is_full(peek); i++) {
+    for (unsigned i = 0; i < ROWS && !result && peek->next < peek->count && !is_full(peek) &&
+                         peek->step_bytes < STEP_BYTES;
+         i++) {
         peek->position.seq = peek->chosen[peek->next].seq;
         result = read_one(peek, broker, local, &peek->chosen[peek->next++]);
     }
@@ -361,7 +368,8 @@ static int delayed_step(struct peek *peek, struct broker *broker, struct local_q
         peek->ended = *done = true;
         return 0;
     }
-    while (!result && !is_full(peek) && queue_db_bulk_next(&broker->bulk, &key, &value)) {
+    while (!result && !is_full(peek) && peek->step_bytes < STEP_BYTES &&
+           queue_db_bulk_next(&broker->bulk, &key, &value)) {
         if (key.size != sizeof(from) || key.data[0] != RECORD_TAG_DELAYED) {
             peek->ended = *done = true;
             return 0;
@@ -431,6 +439,7 @@ static int advance(struct broker *broker, struct peek *peek, bool *done)
             return -1;
         peek->wall_ms = time_wall_ms();
         peek->monotonic_ms = time_monotonic_ms();
+        peek->step_bytes = 0;
         result = step_locked(peek, broker, local, done);
         lock_release(&local->queue->lock);
         broker_note_lock(broker, local->queue, peek->monotonic_ms);

@@ -489,6 +489,56 @@ static void a_peek_shows_leases_and_beginnings_of_large_payloads(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
+/* A message whose headers, `count` of them with 50,000 bytes each, are apart with its payload. */
+static void enqueue_headers(struct fixture *fixture, const char *queue, uint16_t count)
+{
+    struct fixture_message message = {queue, "a", 1, 0, 4};
+    struct operation_enqueue *enqueue = fixture_frame(&message, 1);
+    size_t size = 2 + count * (size_t)50005 + 8;
+    uint8_t *record = calloc(1, size), *at = record + 2;
+    bytes_put_u16(record, count);
+    for (uint16_t i = 0; i < count; i++, at += 50005) {
+        bytes_put_u16(at, 1);
+        at[2] = 'h';
+        bytes_put_u16(at + 3, 50000);
+        memset(at + 5, 'v', 50000);
+    }
+    bytes_put_u32(at, 4);
+    bytes_put_u32(at + 4, count);
+    free(enqueue->operation.owner);
+    enqueue->operation.owner = record;
+    enqueue->items[0].record = str_of(record, size);
+    fixture_execute(fixture, &enqueue->operation);
+    assert_int_equal(enqueue->items[0].status, FIBP_OK);
+    fixture_frame_free(enqueue);
+}
+
+/* Their beginning was shown as the payload. */
+static void a_peek_shows_headers_that_are_apart(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_create(fixture, "q");
+    enqueue_headers(fixture, "q", 1);
+    enqueue_headers(fixture, "q", 18);
+    enqueue_headers(fixture, "q", 30); /* too much to be put together */
+    struct operation_peek *peek =
+        peek_from(fixture, "q", NULL, 10, (struct peek_position){.seq = 0});
+    assert_int_equal(peek->operation.status, FIBP_OK);
+    assert_int_equal(peek->count, 3);
+    struct peek_row *row = peek->rows;
+    for (uint16_t count = 1; count <= 18; count = (uint16_t)(count + 17), row = row->next) {
+        assert_false(row->headers_cut);
+        assert_int_equal(row->headers.size, 2 + count * 50005);
+        assert_int_equal(bytes_get_u16(row->headers.data), count);
+        assert_int_equal(row->payload_size, 4);
+        assert_int_equal(number_of(row), count);
+    }
+    assert_true(row->headers_cut);
+    assert_int_equal(row->headers.size, 0);
+    assert_int_equal(row->payload.size, 0);
+    operation_free(&peek->operation);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -509,6 +559,7 @@ int main(void)
         TEST(a_peek_that_is_broken_off_begins_anew),
         TEST(a_peek_shows_the_oldest_page_by_page),
         TEST(a_peek_shows_leases_and_beginnings_of_large_payloads),
+        TEST(a_peek_shows_headers_that_are_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
