@@ -486,6 +486,7 @@ static void test_model(void **state)
 
 #define LARGE 65536
 #define LARGE_COUNT 120
+#define LARGE_BATCH 6 /* acked before their leases end, on a slow machine too */
 
 /* A client that takes nothing off its socket dies: what never reached it comes back at once, the
  * rest with the end of its leases; nothing is counted twice or lost. */
@@ -498,7 +499,7 @@ static void test_returned(void **state)
     struct framed_stats stats = {0};
     struct peer_delivery delivery;
     uint32_t request;
-    MUST(f, peer_create_queue(peer, "large", 2000, &f->err));
+    MUST(f, peer_create_queue(peer, "large", 3000, &f->err));
     for (unsigned i = 0; i < LARGE_COUNT; i++) {
         struct peer_frame *frame = NULL;
         MUST(f, peer_enqueue_send(peer, &message, 1, &request, &f->err));
@@ -515,15 +516,18 @@ static void test_returned(void **state)
     assert_int_equal(stats.depth, LARGE_COUNT);
     peer_abort(deaf);
     fixture_wait_stats(f, peer, "large", LARGE_COUNT, 0, 0);
-    MUST(f, peer_consume_limited(peer, "large", LARGE_COUNT, &request, &f->err));
     for (unsigned i = 0; i < LARGE_COUNT; i++) {
+        if (i % LARGE_BATCH == 0)
+            MUST(f, peer_consume_limited(peer, "large", LARGE_BATCH, &request, &f->err));
         fixture_receive(f, peer, PEER_PATIENCE_MS, &delivery);
         MUST(f, peer_ack(peer, "large", &delivery.id, &f->err));
         MUST(f, peer_stats(peer, "large", &stats, &f->err));
-        assert_in_range(stats.in_flight, 0, LARGE_COUNT - 1 - i);
+        assert_in_range(stats.in_flight, 0, LARGE_BATCH - 1 - i % LARGE_BATCH);
         assert_int_equal(stats.depth, LARGE_COUNT - 1 - i);
+        if (i % LARGE_BATCH == LARGE_BATCH - 1)
+            MUST(f, peer_cancel(peer, request, &f->err));
     }
-    fixture_wait_stats(f, peer, "large", 0, 0, 1);
+    fixture_wait_stats(f, peer, "large", 0, 0, 0);
     f->passed = true;
 }
 

@@ -46,7 +46,7 @@ shows() {
     tries=0
     until screen | grep -q -- "$1"; do
         tries=$((tries + 1))
-        [ "$tries" -lt 100 ] || {
+        [ "$tries" -lt 600 ] || {
             screen
             fail "the screen never shows '$1'"
         }
@@ -58,7 +58,7 @@ shows_not() {
     tries=0
     while screen | grep -q -- "$1"; do
         tries=$((tries + 1))
-        [ "$tries" -lt 100 ] || fail "the screen still shows '$1'"
+        [ "$tries" -lt 600 ] || fail "the screen still shows '$1'"
         sleep 0.1
     done
 }
@@ -74,7 +74,7 @@ ended() {
     tries=0
     until [ -s "$work/after" ]; do
         tries=$((tries + 1))
-        [ "$tries" -lt 100 ] || fail 'the shell does not go on'
+        [ "$tries" -lt 600 ] || fail 'the shell does not go on'
         sleep 0.1
     done
     same "$work/before" <"$work/after"
@@ -83,7 +83,7 @@ ended() {
     tries=0
     while in_tmux has-session 2>/dev/null; do
         tries=$((tries + 1))
-        [ "$tries" -lt 100 ] || fail 'tmux does not end'
+        [ "$tries" -lt 600 ] || fail 'tmux does not end'
         sleep 0.1
     done
 }
@@ -136,8 +136,16 @@ shows '^beta  *57 '
 step 'rates'
 seq 1 2000 | objs/fila enqueue alpha --lines >/dev/null
 shows '^enqueued .*[1-9]'
-shows 'commit   p50 [0-9]'
 shows '^alpha .*[#*+=]'
+# Shown of an interval in which something was written: that goes on until it was seen.
+: >"$work/busy"
+while [ -e "$work/busy" ]; do
+    objs/fila enqueue alpha.dlq busy >/dev/null
+done &
+busy=$!
+shows 'commit   p50 [0-9]'
+rm "$work/busy"
+wait "$busy"
 
 step 'other sizes'
 in_tmux resize-window -x 20 -y 5
