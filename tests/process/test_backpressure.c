@@ -152,7 +152,7 @@ static void test_window_pauses_one_consumer(void **state)
     consume(crowd, 1, 1, "q");
     consume(crowd, 2, 1, "q");
     assert_true(crowd_wait_total(crowd, TOTAL(messages), count - held.now, PEER_PATIENCE_MS));
-    fixture_wait_stats(f, peer, "q", held.now, held.now, 3);
+    fixture_wait_crowd_stats(f, crowd, peer, "q", held.now, held.now, 3);
     assert_int_equal(crowd_member(crowd, 0)->messages, 0);
 
     /* It reads again: what it was given, and its share of what comes now. */
@@ -162,7 +162,7 @@ static void test_window_pauses_one_consumer(void **state)
     fill_queue(f, peer, "q", 3000, BODY);
     assert_true(crowd_wait_total(crowd, TOTAL(messages), count + 3000, PEER_PATIENCE_MS));
     assert_true(crowd_member(crowd, 0)->messages > held.now + 100);
-    fixture_wait_stats(f, peer, "q", 0, 0, 3);
+    fixture_wait_crowd_stats(f, crowd, peer, "q", 0, 0, 3);
     must_not_grow(memory, measure_role_memory(&f->broker, BROKER_WORKER), 8 * MEGABYTE, "after it");
     crowd_destroy(crowd);
     f->passed = true;
@@ -200,7 +200,7 @@ static void test_window_of_many_subscriptions(void **state)
     crowd_set_deaf(crowd, 0, false);
     assert_true(crowd_wait_total(crowd, TOTAL(messages), QUEUES * EACH, PEER_PATIENCE_MS));
     for (unsigned i = 0; i < QUEUES; i++)
-        fixture_wait_stats(f, peer, numbered_queue(i), 0, 0, 1);
+        fixture_wait_crowd_stats(f, crowd, peer, numbered_queue(i), 0, 0, 1);
     crowd_destroy(crowd);
     f->passed = true;
 }
@@ -237,7 +237,7 @@ static void test_slow_consumer_starves_nobody(void **state)
                             COUNT / CONSUMERS * 3 / 2);
     crowd_set_deaf(crowd, 3, false);
     assert_true(crowd_wait_total(crowd, TOTAL(messages), COUNT, PEER_PATIENCE_MS));
-    fixture_wait_stats(f, peer, "q", 0, 0, CONSUMERS);
+    fixture_wait_crowd_stats(f, crowd, peer, "q", 0, 0, CONSUMERS);
     crowd_destroy(crowd);
     f->passed = true;
 }
@@ -610,7 +610,7 @@ static void test_full_zone(void **state)
     if (!crowd_wait_total(crowd, TOTAL(messages), confirmed, PEER_PATIENCE_MS))
         fail_msg("%llu of %u messages came", (unsigned long long)crowd_totals(crowd).messages,
                  confirmed);
-    fixture_wait_stats(f, peer, "q", 0, 0, 1);
+    fixture_wait_crowd_stats(f, crowd, peer, "q", 0, 0, 1);
     struct refill refill = {f, peer, 2000000};
     uint64_t begin = time_monotonic_ms();
     assert_true(wait_until(takes_new_tenants, &refill, PEER_PATIENCE_MS));

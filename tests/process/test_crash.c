@@ -28,12 +28,23 @@ static unsigned number_of(const struct peer_delivery *delivery)
     return number;
 }
 
-/* Nobody waits for the answer: one sync for each ack may take longer than the leases last. That it
- * worked is seen by the depth. */
-static void ack_soon(struct fixture *f, struct peer *peer, const char *queue, const struct uuid *id)
+/* Nobody waits for the answer: one sync for each ack may take longer than the leases last. The
+ * request. */
+static uint32_t ack_soon(struct fixture *f, struct peer *peer, const char *queue,
+                         const struct uuid *id)
 {
     uint32_t request;
     MUST(f, peer_settle_send(peer, false, queue, id, 1, &request, &f->err));
+    return request;
+}
+
+/* Answers come in order: this one is the last. */
+static void wait_acked(struct fixture *f, struct peer *peer, uint32_t request)
+{
+    struct peer_frame *frame = NULL;
+    MUST_GIVE(f, 1, peer_answer(peer, request, PEER_PATIENCE_MS, &frame, &f->err));
+    assert_int_equal(frame->opcode, OPCODE_ACK_RESULT);
+    free(frame);
 }
 
 /* Receives all COUNT messages once more; each lease begins at least `timeout_ms` after its old one
@@ -94,6 +105,7 @@ static void test_leases_hold_when_killed_amid_delivery(void **state)
     for (unsigned round = 0; round < 3; round++) {
         uint64_t leased_ms[COUNT] = {0};
         unsigned fresh = 0;
+        uint32_t last = 0;
         MUST(f, peer_enqueue_run(peer, "amid", "m", COUNT, NULL, &f->err));
         size_t alive = broker_processes(&f->broker, processes, BROKER_PROCESSES_MAX);
         struct peer *consumer = fixture_peer(f);
@@ -116,8 +128,9 @@ static void test_leases_hold_when_killed_amid_delivery(void **state)
             if (before)
                 assert_int_equal(delivery.attempt, 1);
             fresh += !before;
-            ack_soon(f, peer, "amid", &delivery.id);
+            last = ack_soon(f, peer, "amid", &delivery.id);
         }
+        wait_acked(f, peer, last);
         print_message("%u of %u messages had not been received before the kill\n", fresh, COUNT);
         MUST(f, peer_cancel(peer, subscription, &f->err));
         fixture_wait_stats(f, peer, "amid", 0, 0, 0);
@@ -130,7 +143,7 @@ static void test_old_leases_do_not_hit_new_messages(void **state)
     struct fixture *f = *state;
     struct peer_delivery delivery;
     uint64_t leased_ms[COUNT];
-    uint32_t subscription;
+    uint32_t subscription, last = 0;
     enum { TIMEOUT_MS = 2000 };
     struct peer *peer = fixture_peer(f);
     MUST(f, peer_create_queue(peer, "drained", TIMEOUT_MS, &f->err));
@@ -138,8 +151,9 @@ static void test_old_leases_do_not_hit_new_messages(void **state)
     MUST(f, peer_enqueue_run(peer, "drained", "m", COUNT, NULL, &f->err));
     for (unsigned i = 0; i < COUNT; i++) {
         fixture_receive(f, peer, PEER_PATIENCE_MS, &delivery);
-        ack_soon(f, peer, "drained", &delivery.id);
+        last = ack_soon(f, peer, "drained", &delivery.id);
     }
+    wait_acked(f, peer, last); /* and synced */
     fixture_wait_stats(f, peer, "drained", 0, 0, 1);
     fixture_crash(f);
     peer = fixture_peer(f);

@@ -63,7 +63,7 @@ static void check_depth(struct fixture *f, struct peer *peer, unsigned least, un
                         const char *when)
 {
     struct framed_stats stats = {.depth = 0};
-    uint64_t end_ns = time_monotonic_ns() + 20000000000u; /* counted anew after a crash */
+    uint64_t end_ns = time_monotonic_ns() + PEER_PATIENCE_MS * 1000000ull; /* counted anew after a crash */
     while (stats.depth < least && time_monotonic_ns() < end_ns)
         MUST(f, peer_stats(peer, "full", &stats, &f->err));
     print_message("%s the depth is %llu\n", when, (unsigned long long)stats.depth);
@@ -263,14 +263,14 @@ static void test_full_disk_with_traffic(void **state)
     do {
         crowd_wait_total(crowd, messages, UINT64_MAX, 20);
         refused = produce(f, producers, &confirmed);
-        if (time_monotonic_ms() - begin > 60000)
+        if (time_monotonic_ms() - begin > PEER_PATIENCE_MS)
             fail_msg("%u of %u producers are refused, %llu messages of %u came", refused, PRODUCERS,
                      (unsigned long long)crowd_totals(crowd).messages, confirmed);
     } while (refused > 0 || confirmed < before + PRODUCERS * FRAME * 3);
     print_message("service again after %llu ms\n",
                   (unsigned long long)(time_monotonic_ms() - begin));
-    assert_true(crowd_wait_total(crowd, messages, confirmed, 60000));
-    fixture_wait_stats(f, producers[0], "full", 0, 0, CONSUMERS);
+    assert_true(crowd_wait_total(crowd, messages, confirmed, PEER_PATIENCE_MS));
+    fixture_wait_crowd_stats(f, crowd, producers[0], "full", 0, 0, CONSUMERS);
     assert_int_equal(crowd_totals(crowd).open, CONSUMERS);
     assert_int_equal(crowd_totals(crowd).errors, 0);
     crowd_destroy(crowd);

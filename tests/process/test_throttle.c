@@ -125,6 +125,22 @@ static void test_limit_counts_over_queues(void **state)
     f->passed = true;
 }
 
+struct replaced {
+    struct fixture *f;
+    struct peer *peer;
+    pid_t keeper; /* that died */
+};
+
+/* There is another keeper, and with it a connection is served that was there before. */
+static bool is_replaced(void *context)
+{
+    struct replaced *replaced = context;
+    struct fixture *f = replaced->f;
+    pid_t keeper = broker_find(&f->broker, BROKER_KEEPER);
+    return keeper && keeper != replaced->keeper &&
+           peer_enqueue(replaced->peer, "other", "is it back", NULL, &f->err) == 0;
+}
+
 static void test_limit_is_right_after_a_crash(void **state)
 {
     struct fixture *f = *state;
@@ -145,9 +161,10 @@ static void test_limit_is_right_after_a_crash(void **state)
     MUST(f, peer_ack(peer, "q", &last.id, &f->err));
     receive(f, peer, 1, 1, &last);
     /* A keeper that dies takes the refill thread along; the next one goes on. */
-    broker_kill(&f->broker,
-                &(struct broker_process){BROKER_KEEPER, broker_find(&f->broker, BROKER_KEEPER)}, 1);
-    fixture_wait_service(f, "other", PEER_PATIENCE_MS);
+    struct replaced replaced = {f, peer, broker_find(&f->broker, BROKER_KEEPER)};
+    broker_kill(&f->broker, &(struct broker_process){BROKER_KEEPER, replaced.keeper}, 1);
+    if (!wait_until(is_replaced, &replaced, PEER_PATIENCE_MS))
+        fail_msg("the connection is not served again: %s", f->err.text);
     MUST(f, peer_ack(peer, "q", &last.id, &f->err));
     receive(f, peer, 1, 1, &last);
     configure(f, "concurrency.a", "3");

@@ -160,6 +160,35 @@ void fixture_wait_stats(struct fixture *fixture, struct peer *peer, const char *
              stats.active_consumers);
 }
 
+struct stats_wait {
+    struct fixture *fixture;
+    struct peer *peer;
+    const char *queue;
+    uint64_t depth, in_flight;
+    uint32_t consumers;
+    struct framed_stats stats;
+};
+
+static bool stats_are(const struct crowd *crowd, void *context)
+{
+    struct stats_wait *wait = context;
+    (void)crowd;
+    MUST(wait->fixture, peer_stats(wait->peer, wait->queue, &wait->stats, &wait->fixture->err));
+    return wait->stats.depth == wait->depth && wait->stats.in_flight == wait->in_flight &&
+           wait->stats.active_consumers == wait->consumers;
+}
+
+void fixture_wait_crowd_stats(struct fixture *fixture, struct crowd *crowd, struct peer *peer,
+                              const char *queue, uint64_t depth, uint64_t in_flight,
+                              uint32_t consumers)
+{
+    struct stats_wait wait = {fixture, peer, queue, depth, in_flight, consumers, {.depth = 0}};
+    if (!crowd_wait(crowd, stats_are, &wait, PEER_PATIENCE_MS))
+        fail_msg("queue %s has depth %llu, %llu in flight and %u consumers", queue,
+                 (unsigned long long)wait.stats.depth, (unsigned long long)wait.stats.in_flight,
+                 wait.stats.active_consumers);
+}
+
 struct service {
     struct fixture *fixture;
     const char *queue;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "process/support/broker.h"
+#include "process/support/crowd.h"
 #include "process/support/peer.h"
 
 #define FIXTURE_PEERS 16
@@ -50,6 +51,11 @@ void fixture_receive_nothing(struct fixture *fixture, struct peer *peer, unsigne
 /* Waits until the statistics of a queue are so; UINT64_MAX: whatever. */
 void fixture_wait_stats(struct fixture *fixture, struct peer *peer, const char *queue,
                         uint64_t depth, uint64_t in_flight, uint64_t consumers);
+
+/* The same while a crowd goes on: what it is to send, acks for instance, may not be sent yet. */
+void fixture_wait_crowd_stats(struct fixture *fixture, struct crowd *crowd, struct peer *peer,
+                              const char *queue, uint64_t depth, uint64_t in_flight,
+                              uint32_t consumers);
 
 /* Waits until a fresh connection gets a message confirmed in `queue`; fails the test after the
  * time. */
