@@ -63,8 +63,8 @@ static void check_depth(struct fixture *f, struct peer *peer, unsigned least, un
                         const char *when)
 {
     struct framed_stats stats = {.depth = 0};
-    uint64_t end_ns = time_monotonic_ns() + PEER_PATIENCE_MS * 1000000ull; /* counted anew after a crash */
-    while (stats.depth < least && time_monotonic_ns() < end_ns)
+    uint64_t end_ms = time_monotonic_ms() + PEER_PATIENCE_MS; /* counted anew after a crash */
+    while (stats.depth < least && time_monotonic_ms() < end_ms)
         MUST(f, peer_stats(peer, "full", &stats, &f->err));
     print_message("%s the depth is %llu\n", when, (unsigned long long)stats.depth);
     assert_in_range(stats.depth, least, most);
