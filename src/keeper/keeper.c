@@ -221,19 +221,25 @@ static int open_store(struct keeper *keeper, struct err *err)
 
 /* --- threads --- */
 
+static void mark_dead(struct keeper *keeper)
+{
+    struct zone *zone = keeper->options->zone;
+    uint32_t up = ZONE_UP;
+    if (atomic_load(&zone->generation) == keeper->generation)
+        atomic_compare_exchange_strong(&zone->state, &up, ZONE_DEAD);
+}
+
 /* `reason`: what the thread says of its end; text empty: nothing. */
 static void end_thread(struct keeper *keeper, struct err *failure, const struct err *reason)
 {
     uint64_t one = 1;
-    uint32_t up = ZONE_UP;
     *failure = *reason;
     /* A zone that somebody marked dead, who may have died before saying so. */
     if (!failure->text[0] && atomic_load(&keeper->options->zone->state) == ZONE_DEAD &&
         atomic_load(&keeper->options->zone->generation) == keeper->generation)
         err_set(failure, 0, "the environment was given up");
     if (failure->text[0]) {
-        if (atomic_load(&keeper->options->zone->generation) == keeper->generation)
-            atomic_compare_exchange_strong(&keeper->options->zone->state, &up, ZONE_DEAD);
+        mark_dead(keeper);
         atomic_store(&keeper->failed, true);
     }
     if (write(keeper->ended.fd, &one, sizeof(one)) < 0)
@@ -360,6 +366,8 @@ static void maintenance_run(void *argument)
         if (!zone_enter(zone, ZONE_SLOT_KEEPER, ZONE_MAINTENANCE, keeper->generation))
             break;
         status = maintenance_step(&maintenance, time_monotonic_ms(), &wait_ms);
+        if (status < 0) /* a sync may have failed: nobody confirms anything any more */
+            mark_dead(keeper);
         zone_leave(zone, ZONE_SLOT_KEEPER, ZONE_MAINTENANCE);
         if (status == 0)
             futex_wait(&keeper->stop, 0, wait_ms);
