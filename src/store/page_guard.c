@@ -192,18 +192,27 @@ static int repair(const struct guard *old, const char *store_path, struct err *e
     return 0;
 }
 
-/* *old NULL: there is none, or none of this size. */
+/* *old NULL: there is none, or none of this size. One that cannot be looked at is kept: what was
+ * being written may be in it. */
 static int map_old(const char *regions, struct guard **old, struct err *err)
 {
     struct stat info;
+    struct err failure;
+    int status = 0;
     *old = NULL;
-    int fd = open_file(regions, O_RDWR, NULL);
-    if (fd < 0)
+    int fd = open_file(regions, O_RDWR, &failure);
+    if (fd < 0 && failure.code == ENOENT)
         return 0;
-    if (fstat(fd, &info) == 0 && info.st_size == (off_t)sizeof(struct guard))
-        *old = map_file(fd, err);
+    if (fd < 0) {
+        *err = failure;
+        return -1;
+    }
+    if (fstat(fd, &info) != 0)
+        status = err_set_errno(err, errno, "size of the page guard in %s", regions);
+    else if (info.st_size == (off_t)sizeof(struct guard))
+        status = (*old = map_file(fd, err)) ? 0 : -1;
     (void)os_close(fd);
-    return 0;
+    return status;
 }
 
 int page_guard_recover(const char *regions, const char *store_path, struct err *err)

@@ -77,6 +77,34 @@ static void a_page_that_was_half_written_is_written_again(void **state)
     close(fd);
 }
 
+static void *no_mapping(void *address, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    (void)address;
+    (void)size;
+    (void)protection;
+    (void)flags;
+    (void)fd;
+    (void)offset;
+    errno = ENOMEM;
+    return MAP_FAILED;
+}
+
+/* What cannot be looked at is not thrown away. */
+static void a_guard_that_cannot_be_read_is_kept(void **state)
+{
+    const struct stored *stored = *state;
+    struct err err = {0};
+    int fd = make_file(stored, 'o');
+    kill_in_write(stored, fd, 7);
+    os_calls.mmap = no_mapping;
+    assert_int_equal(page_guard_recover(stored->regions, stored->path, &err), -1);
+    assert_int_equal(err.code, ENOMEM);
+    os_calls_reset();
+    assert_int_equal(page_guard_recover(stored->regions, stored->path, &err), 0);
+    check_page(fd, 'n', 7);
+    close(fd);
+}
+
 static void a_newer_page_stays(void **state)
 {
     const struct stored *stored = *state;
@@ -149,6 +177,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_page_that_was_half_written_is_written_again, stored_setup,
+                                        stored_teardown),
+        cmocka_unit_test_setup_teardown(a_guard_that_cannot_be_read_is_kept, stored_setup,
                                         stored_teardown),
         cmocka_unit_test_setup_teardown(a_newer_page_stays, stored_setup, stored_teardown),
         cmocka_unit_test_setup_teardown(a_guard_for_a_file_that_is_gone_is_no_error, stored_setup,
