@@ -96,6 +96,16 @@ int purge_file_step(struct maintenance *maintenance)
     return remove_file(maintenance, id) == 0 ? 1 : -1;
 }
 
+/* A file goes only when the deletion of its queue is on the disk: otherwise a crash would bring the
+ * queue back, but not its messages. */
+static int confirm_deletions(struct maintenance *maintenance)
+{
+    if (list_empty(&maintenance->doomed))
+        return 0;
+    int result = env_flush(maintenance->broker->env);
+    return result ? broker_fail(maintenance->broker, result, "flush the log") : 0;
+}
+
 int purge_step(struct maintenance *maintenance)
 {
     struct broker *broker = maintenance->broker;
@@ -118,5 +128,5 @@ int purge_step(struct maintenance *maintenance)
             broker->failure = err;
         return -1;
     }
-    return 0;
+    return confirm_deletions(maintenance);
 }

@@ -312,6 +312,39 @@ static void purge_removes_the_file_when_all_have_let_go(void **state)
     stop(&keeping);
 }
 
+static unsigned syncs;
+
+static int count_sync(int fd)
+{
+    syncs++;
+    return fdatasync(fd);
+}
+
+/* A crash must not bring a queue back without its messages. */
+static void a_file_goes_after_its_deletion_is_on_the_disk(void **state)
+{
+    struct fixture *fixture = *state;
+    struct keeping keeping;
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "k", 1, 0, 10, NULL);
+    start(&keeping, fixture);
+    uint64_t id = fixture_queue(fixture, "q")->id;
+    assert_int_equal(fixture_delete(fixture, "q"), FIBP_OK);
+    assert_int_equal(broker_refresh(fixture->broker), 0);
+    assert_int_equal(broker_refresh(keeping.broker), 0);
+    os_calls.fdatasync = count_sync;
+    syncs = 0;
+    assert_int_equal(purge_step(&keeping.maintenance), 0);
+    assert_true(file_exists(fixture, id));
+    assert_true(syncs > 0);
+    purge(&keeping);
+    assert_false(file_exists(fixture, id));
+    syncs = 0;
+    purge(&keeping); /* nothing to do, nothing to sync */
+    assert_int_equal(syncs, 0);
+    stop(&keeping);
+}
+
 static void purge_goes_on_after_a_restart(void **state)
 {
     struct fixture *fixture = *state;
@@ -441,6 +474,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(deleting_ends_the_count, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(purge_removes_the_file_when_all_have_let_go, fixture_setup,
                                         fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_file_goes_after_its_deletion_is_on_the_disk,
+                                        fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(purge_goes_on_after_a_restart, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(purge_lets_go_of_what_it_counts, fixture_setup,
