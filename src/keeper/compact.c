@@ -22,6 +22,8 @@ static uint64_t removed(const struct queue *queue)
 static bool is_worth_it(struct maintenance *maintenance, const struct queue *queue)
 {
     struct compaction *state = &maintenance->compactions[queue->index];
+    if (queue->quarantined) /* its counters are those of before */
+        return false;
     uint64_t gone = removed(queue);
     bool quiet = gone == state->seen;
     state->seen = gone;
@@ -79,6 +81,19 @@ static int compact_locked(struct maintenance *maintenance, struct local_queue *l
     return broker_is_fatal(result) ? broker_fail(broker, result, "compact a queue") : 0;
 }
 
+/* Its file cannot be opened: others are not to wait for it. It has its turn when as much again has
+ * gone from it. */
+static int give_up(struct maintenance *maintenance, const struct queue *queue, int result)
+{
+    if (broker_is_fatal(result))
+        return broker_fail(maintenance->broker, result, "compact a queue");
+    log_write(LOG_WARN, "store", "compact queue \"%.*s\": %s", STR_PRINT(queue->name),
+              db_strerror(result));
+    maintenance->compactions[queue->index].done = removed(queue);
+    maintenance->compact_index = ZONE_QUEUES;
+    return 0;
+}
+
 int compact_step(struct maintenance *maintenance)
 {
     struct broker *broker = maintenance->broker;
@@ -91,7 +106,7 @@ int compact_step(struct maintenance *maintenance)
         return -1;
     int result = broker_open_db(broker, local, false);
     if (result)
-        return broker_is_fatal(result) ? broker_fail(broker, result, "compact a queue") : 0;
+        return give_up(maintenance, queue, result);
     if (broker_lock(broker, &queue->lock) != 0)
         return -1;
     uint64_t began_ms = time_monotonic_ms();

@@ -464,6 +464,67 @@ static void a_drained_queue_shrinks(void **state)
     stop(&keeping);
 }
 
+static void fill_and_drain(struct fixture *fixture, const char *name)
+{
+    static struct delivered got[2000];
+    static struct fixture_message messages[1500];
+    struct subscription subscription;
+    fixture_create(fixture, name);
+    fixture->broker->options.max_unacked = 2000;
+    fixture->window.limit = 64u << 20;
+    for (uint32_t i = 0; i < 1500; i++)
+        messages[i] = (struct fixture_message){name, "a", 1, i, 1000};
+    struct operation_enqueue *enqueue = fixture_frame(messages, 1500);
+    fixture_execute(fixture, &enqueue->operation);
+    fixture_frame_free(enqueue);
+    fixture_subscribe(fixture, name, &subscription);
+    fixture_deliver(fixture);
+    unsigned count = fixture_delivered(fixture, got, 2000);
+    assert_int_equal(count, 1500);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(fixture_settle(fixture, OPERATION_ACK, name, &got[i].id), FIBP_OK);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
+static void compact_all(struct keeping *keeping)
+{
+    unsigned steps = 0;
+    for (unsigned looks = 0; looks < 4; looks++) /* two are needed to see that nothing goes */
+        while (compact_step(&keeping->maintenance) > 0)
+            assert_true(++steps < 10000);
+}
+
+/* Counters of before tell that a queue whose file was set aside should be compacted. */
+static void a_queue_in_quarantine_keeps_no_other_from_shrinking(void **state)
+{
+    struct fixture *fixture = *state;
+    struct keeping keeping;
+    fixture_create(fixture, "aside");
+    fixture_queue(fixture, "aside")->counters->acked = 5000;
+    fixture_queue(fixture, "aside")->quarantined = true;
+    fill_and_drain(fixture, "q");
+    uint64_t full = file_size(fixture, "q");
+    start(&keeping, fixture);
+    compact_all(&keeping);
+    assert_true(file_size(fixture, "q") < full / 4);
+    stop(&keeping);
+}
+
+/* Nor does one whose file cannot be opened. */
+static void a_queue_without_its_file_keeps_no_other_from_shrinking(void **state)
+{
+    struct fixture *fixture = *state;
+    struct keeping keeping;
+    fixture_create(fixture, "lost");
+    fixture_queue(fixture, "lost")->counters->acked = 5000;
+    fill_and_drain(fixture, "q");
+    uint64_t full = file_size(fixture, "q");
+    start(&keeping, fixture);
+    compact_all(&keeping);
+    assert_true(file_size(fixture, "q") < full / 4);
+    stop(&keeping);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -481,6 +542,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(purge_lets_go_of_what_it_counts, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(a_drained_queue_shrinks, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_queue_in_quarantine_keeps_no_other_from_shrinking,
+                                        fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_queue_without_its_file_keeps_no_other_from_shrinking,
+                                        fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
