@@ -515,18 +515,18 @@ void session_close(struct session *session, const char *reason)
     list_remove(&session->fresh);
     list_remove(&session->dirty);
     list_remove(&session->list);
+    list_append(&sessions->closed, &session->list);
     if (session->extra)
         sessions->extras--;
     else
         sessions->count--;
-    sessions->closed++;
     session_bury(session);
 }
 
 void session_free(struct session *session)
 {
     list_remove(&session->hold);
-    session->sessions->closed--;
+    list_remove(&session->list);
     session->magic = 0;
     free(session);
 }

@@ -80,7 +80,7 @@ struct session {
     enum numbering numbering; /* framed: of the listener, or AUTO until a request tells */
     struct sessions *sessions;
     const struct session_dialect *dialect;
-    struct list list;  /* in sessions->all */
+    struct list list;  /* in sessions->all or closed */
     struct list fresh; /* in sessions->fresh until the handshake is done */
     struct list dirty; /* in sessions->dirty */
     struct list hold;  /* in sessions->held, resuming or waiting; later in dead */

@@ -288,17 +288,27 @@ void sessions_give_up_settings(struct sessions *sessions)
     sessions_submit_chain(sessions);
 }
 
-void sessions_recount(struct sessions *sessions)
+/* Returns the bytes that are on their way to the clients of these sessions. */
+static uint64_t sessions_recount_list(const struct list *list)
 {
     uint64_t bytes = 0;
 
-    LIST_EACH(&sessions->all, entry)
+    LIST_EACH(list, entry)
     {
         struct session *session = CONTAINER_OF(entry, struct session, list);
 
         delivery_recount(session);
         bytes += atomic_load(&session->window.queued);
     }
+    return bytes;
+}
+
+void sessions_recount(struct sessions *sessions)
+{
+    uint64_t bytes = sessions_recount_list(&sessions->all);
+
+    /* Their subscriptions are told to the next environment, too, before they end there. */
+    bytes += sessions_recount_list(&sessions->closed);
     atomic_store(&sessions->window.queued, bytes);
     atomic_store(&sessions->window.paused, 0);
     list_init(&sessions->window.waiting); /* it was the lost thread's */
@@ -338,6 +348,7 @@ void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline
     list_init(&sessions->waiting);
     list_init(&sessions->window.waiting);
     list_init(&sessions->fresh);
+    list_init(&sessions->closed);
     list_init(&sessions->dead);
     list_init(&sessions->hookings);
     sessions->hooking_timer.expired = sessions_hooking_due;

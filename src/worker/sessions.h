@@ -55,14 +55,14 @@ struct sessions {
     struct list resuming;
     struct list waiting;  /* for room for a large request, first come first served */
     struct list fresh;    /* before the end of their handshake, oldest first */
-    struct list dead;     /* closed, and all their operations are back */
+    struct list closed;   /* wait for their operations */
+    struct list dead;     /* those of them that have all of them back */
     struct list hookings; /* hooking.list: what waits to run hooks */
     uint64_t hooking_ns;  /* that hooks took in this turn */
     struct loop_timer hooking_timer;
     uint32_t count;      /* of `all`, without extras */
     uint32_t extras;     /* of `all`, those that are only there to be refused */
     uint32_t extras_max; /* at once; more are closed without a word */
-    uint32_t closed;     /* sessions closed that wait for their operations */
 
     struct operation *first, *last; /* to be submitted, through operation->next */
     uint64_t outstanding;           /* requests submitted and not back */

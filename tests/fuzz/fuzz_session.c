@@ -230,7 +230,7 @@ static void finish(struct client *client, uint8_t behaviour)
     } else {
         (void)shutdown(client->fd, SHUT_WR);
     }
-    while (client->sessions.count > 0 || client->sessions.closed > 0) {
+    while (client->sessions.count > 0 || !list_empty(&client->sessions.closed)) {
         memory_execute_all();
         tick(client);
         if (client->fd >= 0)

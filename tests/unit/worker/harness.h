@@ -339,7 +339,7 @@ static inline int harness_teardown(void **state)
     harness_answer_all();
     sessions_destroy(&harness->sessions);
     assert_int_equal(harness->sessions.count, 0);
-    assert_int_equal(harness->sessions.closed, 0);
+    assert_true(list_empty(&harness->sessions.closed));
     assert_int_equal(harness->sessions.outstanding, 0);
     assert_int_equal(harness->sessions.account.bytes, 0);
     assert_int_equal(harness->sessions.large, 0);

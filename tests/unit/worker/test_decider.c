@@ -142,7 +142,7 @@ static void a_client_that_leaves_has_said_it_all_the_same(void **state)
     HARNESS_UNTIL(harness->submitted_count == 1);
     assert_int_equal(asked, 3);
     answer(harness_pick(0));
-    HARNESS_UNTIL(harness->sessions.closed == 0 && list_empty(&harness->sessions.all));
+    HARNESS_UNTIL(list_empty(&harness->sessions.closed) && list_empty(&harness->sessions.all));
 }
 
 /* The end of a worker leaves nothing in line; the teardown looks. */

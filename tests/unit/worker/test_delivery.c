@@ -60,6 +60,33 @@ static void test_window_is_counted_anew(void **state)
     assert_int_equal(atomic_load(&window->worker->queued), 0);
 }
 
+/* A client may have left meanwhile: its subscriptions meet the next environment, too, and must not
+ * refer to what the lost thread had. */
+static void test_window_of_a_closed_session_is_counted_anew(void **state)
+{
+    struct list lost;
+
+    (void)state;
+    harness_handshake();
+    harness_request_str(OPCODE_CONSUME, 10, STR("orders"));
+    harness_expect(OPCODE_CONSUME_OK, 10);
+    harness->answering = false;
+    struct delivery_window *window = &harness_session()->window;
+    session_close(harness_session(), "test");
+    HARNESS_UNTIL(harness->submitted_count == 1); /* the end of its subscription */
+    assert_true(list_empty(&harness->sessions.all));
+    list_append(&window->waiting, &lost);
+    atomic_fetch_add(&window->queued, 5000);
+    atomic_fetch_add(&window->worker->queued, 5000);
+
+    sessions_recount(&harness->sessions);
+    assert_true(list_empty(&window->waiting));
+    assert_int_equal(atomic_load(&window->queued), 0);
+    assert_int_equal(atomic_load(&window->worker->queued), 0);
+    harness_answer_all();
+    HARNESS_UNTIL(list_empty(&harness->sessions.closed));
+}
+
 static bool read_rest(const struct delivery_message *message, uint8_t *to)
 {
     memset(to, 'z', (size_t)message->rest);
@@ -109,6 +136,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_window_is_counted_anew, harness_setup,
                                         harness_teardown),
+        cmocka_unit_test_setup_teardown(test_window_of_a_closed_session_is_counted_anew,
+                                        harness_setup, harness_teardown),
         cmocka_unit_test_setup_teardown(test_delivery_reads_what_is_apart, harness_setup,
                                         harness_teardown),
     };

@@ -65,7 +65,7 @@ static void test_requests_outlive_input_and_connection(void **state)
     HARNESS_UNTIL(harness_session()->eof);
     session_close(harness_session(), "test");
     assert_int_equal(harness->sessions.count, 0);
-    assert_int_equal(harness->sessions.closed, 1);
+    assert_false(list_empty(&harness->sessions.closed));
     for (uint32_t i = 0; i < 200; i++) {
         struct operation *operation = harness_pick((i * 31) % harness->submitted_count);
         struct str payload = item_payload(operation);
@@ -78,7 +78,7 @@ static void test_requests_outlive_input_and_connection(void **state)
             harness_tick();
     }
     harness_tick();
-    assert_int_equal(harness->sessions.closed, 0);
+    assert_true(list_empty(&harness->sessions.closed));
 }
 
 static void test_large_frame_in_pieces(void **state)
@@ -482,7 +482,7 @@ static void test_undelivered_go_back_on_close(void **state)
     assert_true(untouched >= 1 && untouched < 8);
     assert_true(queued - untouched <= 1);
     harness_hang_up();
-    HARNESS_UNTIL(harness->sessions.count == 0 && harness->sessions.closed == 0);
+    HARNESS_UNTIL(harness->sessions.count == 0 && list_empty(&harness->sessions.closed));
     assert_int_equal(harness->returned, untouched);
 }
 
@@ -728,7 +728,7 @@ static void test_kept_deliveries_go_back(void **state)
     HARNESS_UNTIL(harness_session()->eof);
     HARNESS_UNTIL(harness->returned == 3);
     harness_answer_all();
-    HARNESS_UNTIL(harness->sessions.count == 0 && harness->sessions.closed == 0);
+    HARNESS_UNTIL(harness->sessions.count == 0 && list_empty(&harness->sessions.closed));
 }
 
 static void test_kept_deliveries_of_a_deleted_queue(void **state)
