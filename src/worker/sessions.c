@@ -165,8 +165,6 @@ static void sessions_resume(struct sessions *sessions)
 {
     struct list resuming;
 
-    sessions_relieve(sessions);
-    sessions_admit(sessions);
     list_init(&resuming);
     list_splice(&resuming, &sessions->resuming);
     while (!list_empty(&resuming)) {
@@ -197,6 +195,14 @@ static void sessions_bury(struct sessions *sessions)
         session_free(SESSIONS_FIRST(&sessions->dead, hold));
 }
 
+/* Lets those go on that waited for what is free now. */
+static void sessions_make_room(struct sessions *sessions)
+{
+    sessions_relieve(sessions);
+    sessions_admit(sessions);
+    sessions_relieve_deliveries(sessions);
+}
+
 static bool sessions_busy(const struct sessions *sessions)
 {
     return sessions->first || !list_empty(&sessions->dirty) || !list_empty(&sessions->resuming);
@@ -209,11 +215,12 @@ static void sessions_turn(struct loop_hook *hook)
     struct sessions *sessions = CONTAINER_OF(hook, struct sessions, turn);
 
     hooking_turn(sessions);
+    sessions_make_room(sessions);
     do {
         sessions_resume(sessions);
         sessions_submit_chain(sessions);
         sessions_flush(sessions);
-        sessions_relieve_deliveries(sessions);
+        sessions_make_room(sessions);
     } while (sessions_busy(sessions));
     hooking_end_turn(sessions);
     sessions_bury(sessions);

@@ -187,6 +187,42 @@ static void test_large_frames_wait_for_room(void **state)
     free(payload);
 }
 
+/* Room that a connection gives back when writing to it fails, which is the last thing of a tick, is
+ * had in that tick: nothing else may ever happen. */
+static void test_room_given_back_late_is_had_at_once(void **state)
+{
+    struct buf buf;
+    uint8_t *payload = calloc(1, 200000);
+
+    (void)state;
+    assert_non_null(payload);
+    harness_handshake();
+    buf_init(&buf, 0);
+    harness_enqueue(&buf, 1, STR("orders"), str_of(payload, 200000));
+    harness_send(str_of(buf.data, 100000));
+    HARNESS_UNTIL(harness->sessions.large > 0);
+    struct session *first = harness_session();
+    int first_client = harness->client;
+    harness_connect();
+    harness_handshake();
+    uint64_t others =
+        harness->sessions.large_max - harness->sessions.large_claim - harness->sessions.large;
+    harness->sessions.large += others;
+    harness->sessions.favoured = first;
+    harness_send(str_of(buf.data, 100000));
+    HARNESS_UNTIL(!list_empty(&harness->sessions.waiting));
+    shutdown(first->conn.watch.fd, SHUT_WR);
+    buf_append_u8(session_answers(first), 0);
+    harness_tick();
+    assert_true(list_empty(&harness->sessions.waiting));
+    assert_int_equal(harness->sessions.count, 1);
+    assert_false(harness_session()->paused);
+    harness->sessions.large -= others;
+    close(first_client);
+    buf_free(&buf);
+    free(payload);
+}
+
 /* ---- back-pressure ---- */
 
 static void test_too_many_outstanding(void **state)
@@ -921,6 +957,7 @@ int main(void)
         TEST(test_requests_outlive_input_and_connection),
         TEST(test_large_frame_in_pieces),
         TEST(test_claimed_length_takes_no_memory),
+        TEST(test_room_given_back_late_is_had_at_once),
         TEST(test_large_frames_wait_for_room),
         TEST(test_large_frame_that_trickles_is_given_up),
         TEST(test_too_many_outstanding),
