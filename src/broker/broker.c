@@ -1,6 +1,8 @@
 #include "broker/broker.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "broker/apart.h"
@@ -22,6 +24,21 @@ bool broker_is_fatal(int result)
 int broker_fail(struct broker *broker, int result, const char *what)
 {
     return env_error(&broker->failure, result, "%s", what);
+}
+
+int broker_finish(struct broker *broker, struct operation *operation, int result,
+                  const char *format, ...)
+{
+    char what[640];
+    va_list arguments;
+    if (!result)
+        return 0;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof(what), format, arguments);
+    va_end(arguments);
+    log_write(LOG_ERROR, "store", "%s: %s", what, db_strerror(result));
+    operation->status = FIBP_STORAGE_ERROR;
+    return broker_is_fatal(result) ? broker_fail(broker, result, what) : 0;
 }
 
 int broker_lock(struct broker *broker, struct lock *lock)

@@ -172,6 +172,12 @@ int broker_open_db(struct broker *broker, struct local_queue *local, bool create
  * again. */
 bool broker_make_room(struct broker *broker, int result);
 
+/* Ends an operation whose work on the store gave `result`. 0, after a failure with
+ * FIBP_STORAGE_ERROR in the operation and what was attempted in the log; -1 when the environment is
+ * at its end. */
+int broker_finish(struct broker *broker, struct operation *operation, int result,
+                  const char *format, ...) __attribute__((format(printf, 4, 5)));
+
 /* Records the end of the environment; returns -1. */
 int broker_fail(struct broker *broker, int result, const char *what);
 /* True for results after which the environment must not be used. */

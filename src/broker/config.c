@@ -123,15 +123,6 @@ static int set_locked(struct broker *broker, struct operation_set_config *set)
     return 0;
 }
 
-static int finish(struct broker *broker, int result, struct operation *operation, const char *what)
-{
-    if (!result)
-        return 0;
-    log_write(LOG_ERROR, "store", "%s: %s", what, db_strerror(result));
-    operation->status = FIBP_STORAGE_ERROR;
-    return broker_is_fatal(result) ? broker_fail(broker, result, what) : 0;
-}
-
 int broker_set_config(struct broker *broker, struct operation *operation)
 {
     struct operation_set_config *set = (struct operation_set_config *)operation;
@@ -151,7 +142,7 @@ int broker_set_config(struct broker *broker, struct operation *operation)
         return -1;
     int result = set_locked(broker, set);
     lock_release(&broker->scheduler->catalog_lock);
-    return finish(broker, result, operation, "write the runtime configuration");
+    return broker_finish(broker, operation, result, "write the runtime configuration");
 }
 
 int broker_get_config(struct broker *broker, struct operation *operation)
@@ -162,8 +153,8 @@ int broker_get_config(struct broker *broker, struct operation *operation)
         return -1;
     int result = catalog_get_config(broker->catalog, NULL, get->key, &get->value);
     lock_release(&broker->scheduler->catalog_lock);
-    return finish(broker, result == DB_NOTFOUND ? 0 : result, operation,
-                  "read the runtime configuration");
+    return broker_finish(broker, operation, result == DB_NOTFOUND ? 0 : result,
+                         "read the runtime configuration");
 }
 
 static int add_row(void *context, struct str key, struct str value, struct err *err)

@@ -86,17 +86,6 @@ static int create_locked(struct broker *broker, struct creation *creations, unsi
     return 0;
 }
 
-static int finish(struct broker *broker, int result, struct operation *operation, const char *what,
-                  struct str name)
-{
-    if (!result)
-        return 0;
-    log_write(LOG_ERROR, "store", "%s queue \"%.*s\": %s", what, STR_PRINT(name),
-              db_strerror(result));
-    operation->status = FIBP_STORAGE_ERROR;
-    return broker_is_fatal(result) ? broker_fail(broker, result, what) : 0;
-}
-
 int broker_create_queue(struct broker *broker, struct operation *operation)
 {
     struct operation_create_queue *create = (struct operation_create_queue *)operation;
@@ -143,7 +132,8 @@ int broker_create_queue(struct broker *broker, struct operation *operation)
         result = create_locked(broker, creations, count, operation);
     }
     lock_release(&broker->scheduler->catalog_lock);
-    return finish(broker, result, operation, "create", create->name);
+    return broker_finish(broker, operation, result, "create queue \"%.*s\"",
+                         STR_PRINT(create->name));
 }
 
 /* --- delete --- */
@@ -212,5 +202,6 @@ int broker_delete_queue(struct broker *broker, struct operation *operation)
     lock_release(&broker->scheduler->catalog_lock);
     if (status != 0)
         return -1;
-    return finish(broker, result, operation, "delete", delete->name);
+    return broker_finish(broker, operation, result, "delete queue \"%.*s\"",
+                         STR_PRINT(delete->name));
 }

@@ -88,17 +88,6 @@ static int update_locked(struct broker *broker, struct operation_update_queue *u
     return status;
 }
 
-static int finish(struct broker *broker, int result, struct operation *operation, const char *what,
-                  struct str name)
-{
-    if (!result)
-        return 0;
-    log_write(LOG_ERROR, "store", "%s queue \"%.*s\": %s", what, STR_PRINT(name),
-              db_strerror(result));
-    operation->status = FIBP_STORAGE_ERROR;
-    return broker_is_fatal(result) ? broker_fail(broker, result, what) : 0;
-}
-
 int broker_update_queue(struct broker *broker, struct operation *operation)
 {
     struct operation_update_queue *update = (struct operation_update_queue *)operation;
@@ -115,7 +104,9 @@ int broker_update_queue(struct broker *broker, struct operation *operation)
         return -1;
     int status = update_locked(broker, update, &result);
     lock_release(&broker->scheduler->catalog_lock);
-    return status != 0 ? -1 : finish(broker, result, operation, "update", update->name);
+    return status != 0 ? -1
+                       : broker_finish(broker, operation, result, "update queue \"%.*s\"",
+                                       STR_PRINT(update->name));
 }
 
 static void take_over(struct operation_get_settings *get, const struct catalog_queue *record)
@@ -150,5 +141,6 @@ int broker_get_settings(struct broker *broker, struct operation *operation)
         operation->status = FIBP_QUEUE_NOT_FOUND;
         return 0;
     }
-    return finish(broker, result, operation, "read the settings of", get->name);
+    return broker_finish(broker, operation, result, "read the settings of queue \"%.*s\"",
+                         STR_PRINT(get->name));
 }

@@ -75,3 +75,19 @@ int cli_misused(const char *format, ...)
     fputc('\n', stderr);
     return CLI_USAGE;
 }
+
+void cli_say_queue(const struct cli *cli, const char *done, const char *name)
+{
+    struct output_json json;
+    if (!cli->json) {
+        printf("%s queue \"", done);
+        output_safe(stdout, name, 0);
+        printf("\"\n");
+        return;
+    }
+    output_json_init(&json, stdout);
+    output_object(&json, NULL);
+    output_c_text(&json, "queue", name);
+    output_object_end(&json);
+    output_line(&json);
+}

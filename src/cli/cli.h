@@ -44,6 +44,9 @@ extern const struct args_command *const cli_commands[]; /* ends with NULL */
  */
 int cli_connect(struct cli *cli);
 
+/* What a command has `done` to a queue: "Created queue "q"", or an object with its name. */
+void cli_say_queue(const struct cli *cli, const char *done, const char *name);
+
 /* "fila: what: reason" from cli->error on standard error; returns CLI_REFUSED. */
 int cli_failed(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -92,10 +92,8 @@ static void config_list_table(const struct fila_config_list *list, const char *p
         printf("No config entries found.\n");
         return;
     }
-    for (size_t i = 0; i < list->count; i++) {
-        size_t own = output_safe_width(list->entries[i].key);
-        width = own > width ? own : width;
-    }
+    for (size_t i = 0; i < list->count; i++)
+        width = output_safe_widest(width, list->entries[i].key);
     output_safe(stdout, "KEY", width);
     printf("  VALUE\n");
     for (size_t i = 0; i < list->count; i++) {

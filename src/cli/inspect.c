@@ -104,10 +104,8 @@ static void inspect_json(const char *name, const struct fila_queue_stats *stats,
 static void inspect_keys(const struct fila_queue_stats *stats)
 {
     size_t width = 3;
-    for (size_t i = 0; i < stats->key_count; i++) {
-        size_t own = output_safe_width(stats->keys[i].key);
-        width = own > width ? own : width;
-    }
+    for (size_t i = 0; i < stats->key_count; i++)
+        width = output_safe_widest(width, stats->keys[i].key);
     printf("\n  ");
     output_safe(stdout, "KEY", width);
     printf("  %9s  %9s  %6s\n", "PENDING", "DEFICIT", "WEIGHT");
@@ -123,10 +121,8 @@ static void inspect_keys(const struct fila_queue_stats *stats)
 static void inspect_throttles(const struct fila_queue_stats *stats)
 {
     size_t width = 3;
-    for (size_t i = 0; i < stats->throttle_count; i++) {
-        size_t own = output_safe_width(stats->throttles[i].key);
-        width = own > width ? own : width;
-    }
+    for (size_t i = 0; i < stats->throttle_count; i++)
+        width = output_safe_widest(width, stats->throttles[i].key);
     printf("\n  ");
     output_safe(stdout, "KEY", width);
     printf("  %9s  %9s  %9s\n", "TOKENS", "RATE/S", "BURST");
@@ -142,10 +138,8 @@ static void inspect_throttles(const struct fila_queue_stats *stats)
 static void inspect_limits(const struct fila_queue_details *details)
 {
     size_t width = 3;
-    for (size_t i = 0; i < details->limit_count; i++) {
-        size_t own = output_safe_width(details->limits[i].key);
-        width = own > width ? own : width;
-    }
+    for (size_t i = 0; i < details->limit_count; i++)
+        width = output_safe_widest(width, details->limits[i].key);
     printf("\n  ");
     output_safe(stdout, "KEY", width);
     printf("  %9s  %9s  %9s\n", "LIMIT", "IN_FLIGHT", "WAITING");

@@ -174,6 +174,12 @@ size_t output_safe_width(const char *text)
     return width;
 }
 
+size_t output_safe_widest(size_t width, const char *text)
+{
+    size_t own = output_safe_width(text);
+    return own > width ? own : width;
+}
+
 void output_safe(FILE *file, const char *text, size_t width)
 {
     size_t used = output_safe_width(text);

@@ -45,5 +45,7 @@ void output_line(struct output_json *json);
 void output_safe(FILE *file, const char *text, size_t width);
 /* The characters that output_safe prints for it without padding. */
 size_t output_safe_width(const char *text);
+/* The larger of that and `width`: for a column that all its texts fit. */
+size_t output_safe_widest(size_t width, const char *text);
 
 #endif

@@ -236,10 +236,9 @@ static int dlq_list(struct cli *cli, const struct args *args)
     struct fila_queue_list *list = fila_queue_list(cli->client, &cli->error);
     if (!list)
         return cli_failed(cli, "list queues");
-    for (size_t i = 0; i < list->count; i++) {
-        size_t own = output_safe_width(list->queues[i].name);
-        width = is_dlq(list->queues[i].name) && own > width ? own : width;
-    }
+    for (size_t i = 0; i < list->count; i++)
+        if (is_dlq(list->queues[i].name))
+            width = output_safe_widest(width, list->queues[i].name);
     output_json_init(&json, stdout);
     if (cli->json) {
         output_object(&json, NULL);

@@ -13,23 +13,6 @@
 #include "core/err.h"
 #include "os/io.h"
 
-/* What create and delete print. */
-static void queue_say(const struct cli *cli, const char *done, const char *name)
-{
-    struct output_json json;
-    if (!cli->json) {
-        printf("%s queue \"", done);
-        output_safe(stdout, name, 0);
-        printf("\"\n");
-        return;
-    }
-    output_json_init(&json, stdout);
-    output_object(&json, NULL);
-    output_c_text(&json, "queue", name);
-    output_object_end(&json);
-    output_line(&json);
-}
-
 static int queue_create(struct cli *cli, const struct args *args)
 {
     struct fila_queue_options options = {.on_enqueue = NULL};
@@ -55,7 +38,7 @@ static int queue_create(struct cli *cli, const struct args *args)
         cli_failed(cli, "create queue \"%s\"", name);
         goto out;
     }
-    queue_say(cli, "Created", name);
+    cli_say_queue(cli, "Created", name);
     status = CLI_OK;
 out:
     free(on_enqueue);
@@ -71,7 +54,7 @@ static int queue_delete(struct cli *cli, const struct args *args)
         return status;
     if (fila_queue_delete(cli->client, name, &cli->error) != 0)
         return cli_failed(cli, "delete queue \"%s\"", name);
-    queue_say(cli, "Deleted", name);
+    cli_say_queue(cli, "Deleted", name);
     return CLI_OK;
 }
 
@@ -109,10 +92,8 @@ static void queue_list_table(const struct fila_queue_list *list)
         printf("No queues found.\n");
         return;
     }
-    for (size_t i = 0; i < list->count; i++) {
-        size_t own = output_safe_width(list->queues[i].name);
-        width = own > width ? own : width;
-    }
+    for (size_t i = 0; i < list->count; i++)
+        width = output_safe_widest(width, list->queues[i].name);
     output_safe(stdout, "NAME", width);
     printf("  %7s  %9s  %9s", "DEPTH", "IN_FLIGHT", "CONSUMERS");
     printf(cluster ? "  %6s\n" : "\n", "LEADER");

@@ -8,22 +8,6 @@
 #include "cli/output.h"
 #include "cli/script.h"
 
-static void settings_say(const struct cli *cli, const char *done, const char *name)
-{
-    struct output_json json;
-    if (!cli->json) {
-        printf("%s queue \"", done);
-        output_safe(stdout, name, 0);
-        printf("\"\n");
-        return;
-    }
-    output_json_init(&json, stdout);
-    output_object(&json, NULL);
-    output_c_text(&json, "queue", name);
-    output_object_end(&json);
-    output_line(&json);
-}
-
 static int settings_update(struct cli *cli, const struct args *args)
 {
     struct fila_queue_changes changes = {.on_enqueue = NULL};
@@ -63,7 +47,7 @@ static int settings_update(struct cli *cli, const struct args *args)
     if (fila_queue_update(cli->client, name, &changes, &cli->error) != 0)
         status = cli_failed(cli, "update queue \"%s\"", name);
     else
-        settings_say(cli, "Updated", name);
+        cli_say_queue(cli, "Updated", name);
 out:
     free(on_enqueue);
     free(on_failure);
@@ -77,7 +61,7 @@ static int settings_set_paused(struct cli *cli, const char *name, bool paused)
         return status;
     if (fila_queue_pause(cli->client, name, paused, &cli->error) != 0)
         return cli_failed(cli, "%s queue \"%s\"", paused ? "pause" : "resume", name);
-    settings_say(cli, paused ? "Paused" : "Resumed", name);
+    cli_say_queue(cli, paused ? "Paused" : "Resumed", name);
     return CLI_OK;
 }
 

@@ -5,6 +5,7 @@
 
 #include "client/error.h"
 #include "core/utf8.h"
+#include "fibp/framed_client.h"
 #include "fibp/opcode.h"
 #include "os/time.h"
 
@@ -153,4 +154,22 @@ int call_run(struct fila *client, uint8_t opcode, struct buf *frame, int encoded
     }
     buf_free(frame);
     return result;
+}
+
+int call_decode_compiled(struct wire_reader *reader, void *output, size_t count,
+                         struct fila_error *error)
+{
+    struct str text = {NULL, 0};
+    uint8_t code;
+    (void)output;
+    (void)count;
+    if (!framed_client_code(reader, &code))
+        return -1;
+    if (code == FIBP_OK)
+        return 0;
+    if (code != FIBP_LUA_COMPILATION_ERROR || !framed_client_text_result(reader, &text))
+        text = str_of(NULL, 0);
+    error_set_status(error, code, text);
+    reader->reason = NULL; /* an explanation that is missing is no reason to hide the code */
+    return -1;
 }

@@ -23,25 +23,6 @@ static int queue_decode_code(struct wire_reader *reader, void *output, size_t co
     return queue_code(reader, error);
 }
 
-/* The text behind the code is the queue's name, or the compiler's message. */
-static int queue_decode_created(struct wire_reader *reader, void *output, size_t count,
-                                struct fila_error *error)
-{
-    struct str text = {NULL, 0};
-    uint8_t code;
-    (void)output;
-    (void)count;
-    if (!framed_client_code(reader, &code))
-        return -1;
-    if (code == FIBP_OK)
-        return 0;
-    if (code != FIBP_LUA_COMPILATION_ERROR || !framed_client_text_result(reader, &text))
-        text = str_of(NULL, 0);
-    error_set_status(error, code, text);
-    reader->reason = NULL; /* an explanation that is missing is no reason to hide the code */
-    return -1;
-}
-
 int fila_queue_create(struct fila *client, const char *name,
                       const struct fila_queue_options *options, struct fila_error *error)
 {
@@ -66,7 +47,7 @@ int fila_queue_create(struct fila *client, const char *name,
     int encoded = more.max_attempts || more.dead_letter_headers
                       ? framed_client_create_with(&frame, 0, &request, &more)
                       : framed_client_create_queue(&frame, 0, &request);
-    return call_run(client, OPCODE_CREATE_QUEUE, &frame, encoded, queue_decode_created, NULL,
+    return call_run(client, OPCODE_CREATE_QUEUE, &frame, encoded, call_decode_compiled, NULL,
                     error);
 }
 

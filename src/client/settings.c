@@ -6,25 +6,6 @@
 #include "fibp/framed_client.h"
 #include "fibp/framed_settings.h"
 
-/* The text behind the code is the queue's name, or the compiler's message. */
-static int settings_decode_updated(struct wire_reader *reader, void *output, size_t count,
-                                   struct fila_error *error)
-{
-    struct str text = {NULL, 0};
-    uint8_t code;
-    (void)output;
-    (void)count;
-    if (!framed_client_code(reader, &code))
-        return -1;
-    if (code == FIBP_OK)
-        return 0;
-    if (code != FIBP_LUA_COMPILATION_ERROR || !framed_client_text_result(reader, &text))
-        text = str_of(NULL, 0);
-    error_set_status(error, code, text);
-    reader->reason = NULL; /* an explanation that is missing is no reason to hide the code */
-    return -1;
-}
-
 int fila_queue_update(struct fila *client, const char *name,
                       const struct fila_queue_changes *changes, struct fila_error *error)
 {
@@ -52,7 +33,7 @@ int fila_queue_update(struct fila *client, const char *name,
         return -1;
     buf_init(&frame, 0);
     int encoded = framed_client_update_queue(&frame, 0, &request);
-    return call_run(client, OPCODE_UPDATE_QUEUE, &frame, encoded, settings_decode_updated, NULL,
+    return call_run(client, OPCODE_UPDATE_QUEUE, &frame, encoded, call_decode_compiled, NULL,
                     error);
 }
 

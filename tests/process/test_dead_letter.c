@@ -17,11 +17,8 @@
 static void create(struct fixture *f, const struct fila_queue_options *queue_options)
 {
     struct fila_error error = FILA_ERROR_INIT;
-    struct fila_options options;
-    fila_options_init(&options);
-    options.address = f->broker.unix_address;
-    struct fila *client = fila_connect(&options, &error);
-    if (!client || fila_queue_create(client, "q", queue_options, &error) != 0)
+    struct fila *client = fixture_client(f);
+    if (fila_queue_create(client, "q", queue_options, &error) != 0)
         fail_msg("create: %s", error.text);
     fila_close(client);
 }

@@ -19,18 +19,6 @@
 #define ENQUEUE(body) "function on_enqueue(msg) " body " end"
 #define FAILURE(body) "function on_failure(msg) " body " end"
 
-static struct fila *client_open(struct fixture *f)
-{
-    struct fila_error error = FILA_ERROR_INIT;
-    struct fila_options options;
-    fila_options_init(&options);
-    options.address = f->broker.unix_address;
-    struct fila *client = fila_connect(&options, &error);
-    if (!client)
-        fail_msg("connect: %s", error.text);
-    return client;
-}
-
 static void must_create(struct fila *client, const char *queue, const char *on_enqueue,
                         const char *on_failure)
 {
@@ -117,7 +105,7 @@ static void must_nack(struct fila *client, struct fila_consumer *consumer, uint3
 static void test_keys_weights_and_throttles(void **state)
 {
     struct fixture *f = *state;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     must_create(client, "q",
                 ENQUEUE("return {fairness_key = msg.headers.customer or 'none', "
                         "weight = tonumber(msg.headers.size), "
@@ -150,7 +138,7 @@ static void test_keys_weights_and_throttles(void **state)
 static void test_weighted_shares(void **state)
 {
     struct fixture *f = *state;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     unsigned heavy = 0;
     must_create(client, "q",
                 ENQUEUE("return {fairness_key = msg.headers.customer, "
@@ -179,7 +167,7 @@ static void test_configuration(void **state)
     struct fila_error error = FILA_ERROR_INIT;
     struct fila *clients[8];
     for (size_t i = 0; i < 8; i++)
-        clients[i] = client_open(f);
+        clients[i] = fixture_client(f);
     must_create(clients[0], "q", ENQUEUE("return {fairness_key = fila.get('key') or 'unset'}"),
                 NULL);
     struct fila_consumer *consumer = must_consume(clients[0], "q");
@@ -204,7 +192,7 @@ static void test_rejected_and_delayed(void **state)
 {
     struct fixture *f = *state;
     struct fila_error error = FILA_ERROR_INIT;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     must_create(client, "q",
                 ENQUEUE("local t = msg.headers.customer "
                         "if t == 'late' then return {delay_ms = 500} end "
@@ -235,7 +223,7 @@ static void test_rejected_and_delayed(void **state)
 static void test_retry_then_dead_letter(void **state)
 {
     struct fixture *f = *state;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     must_create(client, "q", NULL,
                 FAILURE("assert(msg.queue == 'q' and #msg.id == 36 and msg.error == 'it broke') "
                         "assert(msg.headers.customer == 'acme') "
@@ -260,7 +248,7 @@ static void test_retry_then_dead_letter(void **state)
 static void test_delayed_retry(void **state)
 {
     struct fixture *f = *state;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     must_create(client, "q", NULL, FAILURE("return {action = 'retry', delay_ms = 400}"));
     must_enqueue(client, "q", "a", "");
     struct fila_consumer *consumer = must_consume(client, "q");
@@ -280,7 +268,7 @@ static void test_failures_of_on_failure(void **state)
 {
     struct fixture *f = *state;
     struct fila_error error = FILA_ERROR_INIT;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     must_create(client, "q", NULL,
                 FAILURE("if msg.error == 'loop' then while true do end end "
                         "return {action = 'dlq'}"));
@@ -312,7 +300,7 @@ static void test_scripts_that_are_refused(void **state)
     };
     struct fixture *f = *state;
     struct fila_error error = FILA_ERROR_INIT;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct fila_queue_options options = {.on_enqueue = cases[i].on_enqueue,
                                              .on_failure = cases[i].on_failure};
@@ -340,7 +328,7 @@ static void test_failing_scripts(void **state)
     struct fixture *f = *state;
     struct fila *clients[8];
     for (size_t i = 0; i < 8; i++)
-        clients[i] = client_open(f);
+        clients[i] = fixture_client(f);
     must_create(clients[0], "loop",
                 ENQUEUE("if msg.headers.customer ~= 'good' then "
                         "while true do pcall(function() while true do end end) "
@@ -380,7 +368,7 @@ static void test_failing_scripts(void **state)
 static void test_wrong_types(void **state)
 {
     struct fixture *f = *state;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     must_create(client, "q",
                 ENQUEUE("return {fairness_key = 'kept', weight = 'not_a_number', "
                         "throttle_keys = 42}"),
@@ -402,14 +390,14 @@ static void test_wrong_types(void **state)
 static void test_scripts_survive_a_crash(void **state)
 {
     struct fixture *f = *state;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     must_create(client, "q", ENQUEUE("return {fairness_key = msg.headers.customer}"),
                 FAILURE("return {action = 'dlq'}"));
     must_enqueue(client, "q", "before", "");
     broker_kill_all(&f->broker);
     fila_close(client);
     fixture_start(f);
-    client = client_open(f);
+    client = fixture_client(f);
     must_enqueue(client, "q", "after", "");
     struct fila_consumer *consumer = must_consume(client, "q");
     struct fila_consumer *dead = must_consume(client, "q.dlq");
@@ -430,7 +418,7 @@ static void test_update(void **state)
     struct fila_error error = FILA_ERROR_INIT;
     struct fila *clients[8];
     for (size_t i = 0; i < 8; i++)
-        clients[i] = client_open(f);
+        clients[i] = fixture_client(f);
     must_create(clients[0], "q", NULL, NULL);
     struct fila_consumer *consumer = must_consume(clients[0], "q");
     for (int round = 0; round < 10; round++) {

@@ -29,19 +29,6 @@ static unsigned key_count(void)
     return text ? (unsigned)strtoul(text, NULL, 10) : KEYS;
 }
 
-static struct fila *connect_to(struct fixture *f)
-{
-    struct fila_options options;
-    struct fila_error error = FILA_ERROR_INIT;
-    fila_options_init(&options);
-    options.address = f->broker.tcp_address;
-    options.request_timeout_ms = 120000;
-    struct fila *client = fila_connect(&options, &error);
-    if (!client)
-        fail_msg("connect: %s", error.text);
-    return client;
-}
-
 static double per_second(uint64_t began_ns, unsigned count)
 {
     return count * 1e9 / (double)(time_monotonic_ns() - began_ns);
@@ -137,7 +124,7 @@ static void test_rates(void **state)
 {
     static const unsigned keys[] = {10, 1000, 100000};
     struct fixture *f = *state;
-    struct fila *client = connect_to(f);
+    struct fila *client = fixture_client(f);
     struct fila_error error = FILA_ERROR_INIT;
     bool large = key_count() >= LARGE_RUN;
     unsigned count = large ? 200000 : 3000;
@@ -208,7 +195,7 @@ static void test_sizes(void **state)
 {
     struct fixture *f = *state;
     unsigned keys = key_count();
-    struct fila *client = connect_to(f);
+    struct fila *client = fixture_client(f);
     struct fila_error error = FILA_ERROR_INIT;
     uint64_t full[2], file[2];
     if (fila_queue_create(client, "keys", NULL, &error) != 0)
@@ -268,7 +255,7 @@ static bool takes_new_keys(void *context)
 static void test_no_room(void **state)
 {
     struct fixture *f = *state;
-    struct fila *client = connect_to(f);
+    struct fila *client = fixture_client(f);
     struct fila_error error = FILA_ERROR_INIT;
     if (fila_queue_create(client, "small", NULL, &error) != 0)
         fail_msg("create: %s", error.text);

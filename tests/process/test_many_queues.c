@@ -38,23 +38,6 @@ static void queue_name(char name[32], unsigned number)
     snprintf(name, 32, "queue-%05u", number);
 }
 
-static struct fila *connect_to(struct fixture *f)
-{
-    struct fila_options options;
-    struct fila_error error = FILA_ERROR_INIT;
-    char address[BROKER_PATH_SIZE + 8];
-    fila_options_init(&options);
-    snprintf(
-        address, sizeof(address), "%s%s",
-        strncmp(f->broker.unix_address, "unix:", 5) == 0 ? "" : "unix:", f->broker.unix_address);
-    options.address = address;
-    options.request_timeout_ms = 120000;
-    struct fila *client = fila_connect(&options, &error);
-    if (!client)
-        fail_msg("connect: %s", error.text);
-    return client;
-}
-
 static void report(const char *what, uint64_t began_ms, unsigned count)
 {
     uint64_t took = time_monotonic_ms() - began_ms;
@@ -91,7 +74,7 @@ static void for_each(struct fixture *f, const char *what, unsigned count,
     struct share shares[THREADS];
     uint64_t began_ms = time_monotonic_ms();
     for (unsigned i = 0; i < THREADS; i++) {
-        shares[i] = (struct share){.client = connect_to(f),
+        shares[i] = (struct share){.client = fixture_client(f),
                                    .first = count / THREADS * i,
                                    .count = count / THREADS,
                                    .work = work,
@@ -150,7 +133,7 @@ static int consume(struct fila *client, const char *name, struct fila_error *err
 
 static void expect_list(struct fixture *f, unsigned count, uint64_t depth)
 {
-    struct fila *client = connect_to(f);
+    struct fila *client = fixture_client(f);
     struct fila_error error = FILA_ERROR_INIT;
     uint64_t began_ms = time_monotonic_ms();
     struct fila_queue_list *list = fila_queue_list(client, &error);
@@ -173,7 +156,7 @@ static void expect_list(struct fixture *f, unsigned count, uint64_t depth)
 
 static bool everything_counted(void *context)
 {
-    struct fila *client = connect_to(context);
+    struct fila *client = fixture_client(context);
     struct fila_queue_list *list = fila_queue_list(client, NULL);
     bool all = list != NULL;
     for (size_t i = 0; all && i < list->count; i++)
@@ -286,7 +269,7 @@ static void restart(struct fixture *f, unsigned count, bool crash)
                   (unsigned long long)(ended_ms - began_ms), (unsigned long long)took_ms);
     if (count >= LARGE_RUN)
         assert_in_range(took_ms, 0, 12000);
-    struct fila *client = connect_to(f);
+    struct fila *client = fixture_client(f);
     struct fila_error error = FILA_ERROR_INIT;
     if (consume(client, last, &error) != 0) /* what proved the service */
         fail_msg("consume: %s", error.text);

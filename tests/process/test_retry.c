@@ -26,12 +26,7 @@ static void create(struct fixture *f, const char *queue, const char *on_enqueue,
     struct fila_error error = FILA_ERROR_INIT;
     struct fila_queue_options queue_options = {
         .on_enqueue = on_enqueue, .on_failure = on_failure, .visibility_timeout_ms = visibility_ms};
-    struct fila_options options;
-    fila_options_init(&options);
-    options.address = f->broker.unix_address;
-    struct fila *client = fila_connect(&options, &error);
-    if (!client)
-        fail_msg("connect: %s", error.text);
+    struct fila *client = fixture_client(f);
     int result = fila_queue_create(client, queue, &queue_options, &error);
     fila_close(client);
     f->passed = result != 0 && strstr(error.text, "no Lua module");

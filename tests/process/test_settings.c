@@ -12,18 +12,6 @@
 #include "fila.h"
 #include "process/support/fixture.h"
 
-static struct fila *client_open(struct fixture *f)
-{
-    struct fila_error error = FILA_ERROR_INIT;
-    struct fila_options options;
-    fila_options_init(&options);
-    options.address = f->broker.unix_address;
-    struct fila *client = fila_connect(&options, &error);
-    if (!client)
-        fail_msg("connect: %s", error.text);
-    return client;
-}
-
 static void must_have(struct fila *client, const char *key, const char *expected)
 {
     struct fila_error error = FILA_ERROR_INIT;
@@ -45,7 +33,7 @@ static void test_config_is_durable(void **state)
 {
     struct fixture *f = *state;
     struct fila_error error = FILA_ERROR_INIT;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     struct fila_config_list *list;
     must_set(client, "region", "eu");
     must_set(client, "region.2", "\xc3\xa4");
@@ -61,7 +49,7 @@ static void test_config_is_durable(void **state)
     broker_kill_all(&f->broker);
     fila_close(client);
     fixture_start(f);
-    client = client_open(f);
+    client = fixture_client(f);
     must_have(client, "region", "eu");
     must_have(client, "last", "word");
     must_have(client, "other", "");
@@ -158,7 +146,7 @@ static void test_update_is_durable(void **state)
 {
     struct fixture *f = *state;
     struct fila_error error = FILA_ERROR_INIT;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     struct fila_queue_options options = {
         .visibility_timeout_ms = 5000, .max_attempts = 3, .dead_letter_headers = true};
     uint64_t timeout_ms = 7000;
@@ -183,7 +171,7 @@ static void test_update_is_durable(void **state)
     broker_kill_all(&f->broker);
     fila_close(client);
     fixture_start(f);
-    client = client_open(f);
+    client = fixture_client(f);
     assert_settings(client, "q", 7000, 9, false, false);
     assert_settings(client, "q.dlq", 30000, 0, false, true);
     fila_error_clear(&error);
@@ -197,7 +185,7 @@ static void test_update_reaches_all_workers(void **state)
 {
     struct fixture *f = *state;
     struct fila_error error = FILA_ERROR_INIT;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     struct peer *consumers[8];
     uint32_t subscription;
     uint64_t timeout_ms = 600000;
@@ -228,7 +216,7 @@ static void test_update_reaches_all_workers(void **state)
 static void test_pause_and_resume(void **state)
 {
     struct fixture *f = *state;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     struct peer *producer = fixture_peer(f), *consumers[4];
     struct peer_delivery delivery;
     uint32_t subscription;
@@ -260,7 +248,7 @@ static void test_pause_and_resume(void **state)
     MUST(f, peer_enqueue(producer, "q", "later", NULL, &f->err));
     fila_close(client);
     fixture_crash(f);
-    client = client_open(f);
+    client = fixture_client(f);
     consumers[0] = fixture_peer(f);
     MUST(f, peer_consume(consumers[0], "q", &subscription, &f->err));
     fixture_receive_nothing(f, consumers[0], 100);
@@ -354,7 +342,7 @@ static void test_scripts_and_config_in_all_workers(void **state)
 {
     struct fixture *f = *state;
     struct fila_error error = FILA_ERROR_INIT;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     struct peer *producers[8], *consumer = fixture_peer(f);
     uint32_t subscription;
     char text[128];
@@ -407,7 +395,7 @@ static void test_scripts_and_config_in_all_workers(void **state)
 static void test_scripts_after_deaths(void **state)
 {
     struct fixture *f = *state;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     struct peer *producers[8], *consumer;
     uint32_t subscription;
     f->passed = true;
@@ -430,7 +418,7 @@ static void test_scripts_after_deaths(void **state)
             broker_kill(&f->broker, &victim, 1);
             fixture_wait_service(f, "q", 20000);
         }
-        client = client_open(f);
+        client = fixture_client(f);
         consumer = fixture_peer(f);
         MUST(f, peer_consume(consumer, "q", &subscription, &f->err));
         for (unsigned i = 0; i < 8; i++)
@@ -451,7 +439,7 @@ static void test_rejected_messages(void **state)
 {
     struct fixture *f = *state;
     struct fila_error error = FILA_ERROR_INIT;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     struct fila_message messages[3];
     struct fila_enqueue_result results[3];
     struct framed_stats stats;

@@ -15,24 +15,12 @@
 #define LONG_LEASE_MS 120000u
 #define QUIET_MS 200u /* in which nothing may come */
 
-static struct fila *client_open(struct fixture *f)
-{
-    struct fila_error error = FILA_ERROR_INIT;
-    struct fila_options options;
-    fila_options_init(&options);
-    options.address = f->broker.unix_address;
-    struct fila *client = fila_connect(&options, &error);
-    if (!client)
-        fail_msg("connect: %s", error.text);
-    return client;
-}
-
 /* By a connection of its own, so that it need not be one that the kernel gave to a worker that has
  * the consumer. */
 static void configure(struct fixture *f, const char *key, const char *value)
 {
     struct fila_error error = FILA_ERROR_INIT;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     if (fila_config_set(client, key, value, &error) != 0)
         fail_msg("set %s: %s", key, error.text);
     fila_close(client);
@@ -188,7 +176,7 @@ static void test_wrong_values_are_refused(void **state)
     };
     struct fixture *f = *state;
     struct fila_error error = FILA_ERROR_INIT;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     char *value = NULL;
     assert_int_equal(fila_config_set(client, "throttle.provider:slow", " 1e1 , 5 ", &error), 0);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
@@ -219,7 +207,7 @@ static void create_scripted(struct fixture *f, const char *name)
 {
     struct fila_error error = FILA_ERROR_INIT;
     struct fila_queue_options options;
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     memset(&options, 0, sizeof(options));
     options.on_enqueue = script;
     options.visibility_timeout_ms = LONG_LEASE_MS;
@@ -315,7 +303,7 @@ static void test_rate_is_enforced_and_restored(void **state)
     MUST(f, peer_consume(peer, "q", &subscription, &f->err));
     assert_int_equal(receive_of(f, peer, 2, "slow"), 2); /* full again, and no more */
     fixture_receive_nothing(f, peer, QUIET_MS);
-    struct fila *client = client_open(f);
+    struct fila *client = fixture_client(f);
     struct fila_queue_stats *stats = fila_queue_stats(client, "q", &error);
     assert_non_null(stats);
     assert_int_equal(stats->throttle_count, 1);

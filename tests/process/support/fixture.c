@@ -100,6 +100,19 @@ void fixture_close_all(struct fixture *fixture)
         peer_close(fixture->peers[--fixture->peer_count], false);
 }
 
+struct fila *fixture_client(struct fixture *fixture)
+{
+    struct fila_error error = FILA_ERROR_INIT;
+    struct fila_options options;
+    fila_options_init(&options);
+    options.address = fixture->broker.unix_address;
+    options.request_timeout_ms = 120000;
+    struct fila *client = fila_connect(&options, &error);
+    if (!client)
+        fail_msg("connect: %s", error.text);
+    return client;
+}
+
 void fixture_start(struct fixture *fixture)
 {
     MUST(fixture, broker_start(&fixture->broker, &fixture->err));

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fila.h"
 #include "process/support/broker.h"
 #include "process/support/crowd.h"
 #include "process/support/peer.h"
@@ -37,6 +38,10 @@ struct peer *fixture_peer(struct fixture *fixture);
 void fixture_close(struct fixture *fixture, struct peer *peer, bool politely);
 /* Forgets all connections, for instance because the broker was killed. */
 void fixture_close_all(struct fixture *fixture);
+
+/* A connection of libfila, which the test closes; the test fails without one. Its requests may take
+ * two minutes. */
+struct fila *fixture_client(struct fixture *fixture);
 
 void fixture_start(struct fixture *fixture);
 /* kill -9 for everything, then a start on the same store. */
