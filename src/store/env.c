@@ -35,8 +35,9 @@
 #define RECOVERY_CACHE (16u << 20) /* bytes, when there are so many */
 #define REGION_OVERHEAD (64u << 20) /* log buffer, locks, lockers, mutexes: measured 58 MiB */
 
-/* What Berkeley DB said first on this thread since an error was reported last: the file, the page,
- * the number in the log. Its result alone is "Invalid argument". */
+/* What Berkeley DB said first on this thread since an error was reported, or a call that is
+ * reported as a whole began: the file, the page, the number in the log. Its result alone is
+ * "Invalid argument". */
 static _Thread_local char env_said[160];
 
 int env_error(struct err *err, int result, const char *format, ...)
@@ -368,9 +369,10 @@ int env_reserve_regions(const struct env_options *options, struct err *err)
         if (strncmp(entry->d_name, "__db.", 5) != 0)
             continue;
         int fd = openat(dirfd(dir), entry->d_name, O_RDWR | O_CLOEXEC);
-        if (fd < 0 || fstat(fd, &info) != 0 || posix_fallocate(fd, 0, info.st_size) != 0)
-            status = err_set_errno(err, errno ? errno : ENOSPC, "reserve room for %s/%s",
-                                   options->regions, entry->d_name);
+        int failed = fd < 0 || fstat(fd, &info) != 0 ? errno : posix_fallocate(fd, 0, info.st_size);
+        if (failed)
+            status = err_set_errno(err, failed, "reserve room for %s/%s", options->regions,
+                                   entry->d_name);
         if (fd >= 0)
             close(fd);
     }
@@ -380,6 +382,7 @@ int env_reserve_regions(const struct env_options *options, struct err *err)
 
 int env_begin(struct env *env, DB_TXN **txn)
 {
+    env_said[0] = '\0';
     return env->db->txn_begin(env->db, NULL, txn, 0);
 }
 
@@ -390,11 +393,13 @@ int env_commit(DB_TXN *txn, enum env_commit how)
 
 int env_flush(struct env *env)
 {
+    env_said[0] = '\0';
     return env->db->log_flush(env->db, NULL);
 }
 
 int env_checkpoint(struct env *env, uint64_t bytes, bool force)
 {
+    env_said[0] = '\0';
     u_int32_t kbytes = bytes >> 10 > UINT32_MAX ? UINT32_MAX : (u_int32_t)(bytes >> 10);
     return env->db->txn_checkpoint(env->db, kbytes, 0, force ? DB_FORCE : 0);
 }

@@ -66,8 +66,8 @@ int env_commit(DB_TXN *txn, enum env_commit how) __attribute__((warn_unused_resu
 /* On disk after it returned 0: every transaction committed before it was called. */
 int env_flush(struct env *env) __attribute__((warn_unused_result));
 
-/* A checkpoint when `bytes` of log were written or `minutes` passed since the last one; 0, 0:
- * always. */
+/* A checkpoint when `bytes` of log were written since the last one, 0: any; with `force` also when
+ * none were. */
 int env_checkpoint(struct env *env, uint64_t bytes, bool force) __attribute__((warn_unused_result));
 
 /* Finds what a dead process left; 0 when the environment is fine. */

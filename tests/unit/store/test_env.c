@@ -222,6 +222,21 @@ static void regions_have_their_room(void **state)
     assert_true(err.text[0] != 0);
 }
 
+/* An error names its own cause, not what nobody asked about an hour ago. */
+static void an_error_does_not_repeat_old_words(void **state)
+{
+    struct stored *stored = *state;
+    struct err err = {0};
+    DB_TXN *txn = NULL;
+    stored->env->db->errx(stored->env->db, "the words of before");
+    assert_int_equal(env_begin(stored->env, &txn), 0);
+    stored->env->db->errx(stored->env->db, "page 7");
+    stored->env->db->errx(stored->env->db, "what follows from it");
+    assert_int_equal(env_error(&err, EINVAL, "read"), -1);
+    assert_string_equal(err.text, "read: Invalid argument (page 7)");
+    assert_int_equal(txn->abort(txn), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +253,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_abandoned_leaves_no_file_and_no_mapping,
                                         stored_setup, stored_teardown),
         cmocka_unit_test_setup_teardown(regions_have_their_room, stored_setup, stored_teardown),
+        cmocka_unit_test_setup_teardown(an_error_does_not_repeat_old_words, stored_setup,
+                                        stored_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
