@@ -214,19 +214,25 @@ static void recovery_close(struct recovery *recovery, bool clean)
     recovery->actions->closed(recovery->context, clean);
 }
 
+static bool recovery_served(const struct recovery *recovery, uint64_t now_ms)
+{
+    return recovery->state != RECOVERY_OPENING && now_ms - recovery->opened_ms >= RECOVERY_QUICK_MS;
+}
+
 /* A failure by the store's or the keeper's own doing; soon after opening it counts as a quick one.
  */
 static void recovery_blame_store(struct recovery *recovery, uint64_t now_ms)
 {
-    if (recovery->state != RECOVERY_OPENING && now_ms - recovery->opened_ms >= RECOVERY_QUICK_MS)
-        recovery->failures = 0;
-    else
+    if (!recovery_served(recovery, now_ms))
         recovery->failures++;
 }
 
+/* The end of a store that was open. */
 static void recovery_lost(struct recovery *recovery, const struct recovery_input *input,
                           const char *cause)
 {
+    if (recovery_served(recovery, input->now_ms))
+        recovery->failures = 0;
     if (recovery->close_wanted)
         recovery_abandon(recovery, cause);
     else
@@ -328,11 +334,11 @@ static void on_keep(struct recovery *recovery, const struct recovery_input *inpu
     (void)input;
 }
 
-static void recovery_check(struct recovery *recovery, uint64_t now_ms)
+static void recovery_check(struct recovery *recovery, const struct recovery_input *input)
 {
     recovery->check_again = false;
     if (recovery->actions->spawn_helper(recovery->context) < 0) {
-        recovery_begin(recovery, now_ms, "what a dead worker left cannot be checked");
+        recovery_lost(recovery, input, "what a dead worker left cannot be checked");
         return;
     }
     recovery_mark_started(recovery, ZONE_SLOT_HELPER, true);
@@ -343,7 +349,7 @@ static void on_died_open(struct recovery *recovery, const struct recovery_input 
 {
     /* `attached` is kept in the dead member: was there anything that it could have left? */
     if (recovery->members[input->slot].attached)
-        recovery_check(recovery, input->now_ms);
+        recovery_check(recovery, input);
     else
         recovery_release_dead(recovery);
 }
@@ -356,8 +362,6 @@ static void on_died_checking(struct recovery *recovery, const struct recovery_in
 
 static void on_died_inside(struct recovery *recovery, const struct recovery_input *input)
 {
-    if (input->now_ms - recovery->opened_ms >= RECOVERY_QUICK_MS)
-        recovery->failures = 0;
     recovery_lost(recovery, input, "a worker has died inside the store");
 }
 
@@ -371,7 +375,7 @@ static void on_closing(struct recovery *recovery, const struct recovery_input *i
 static void on_helper_fine(struct recovery *recovery, const struct recovery_input *input)
 {
     if (recovery->check_again) {
-        recovery_check(recovery, input->now_ms);
+        recovery_check(recovery, input);
         return;
     }
     recovery_release_dead(recovery);

@@ -435,6 +435,42 @@ static void test_helper_that_cannot_be_forked(void **state)
     expect(RECOVERY_STOPPING);
 }
 
+/* Nobody would close the store later: the master says it once. */
+static void test_close_when_no_second_helper_can_be_forked(void **state)
+{
+    (void)state;
+    serve(2);
+    ends(0, RECOVERY_EVENT_DIED, 0);
+    ends(1, RECOVERY_EVENT_DIED, 0);
+    event(RECOVERY_EVENT_CLOSE, 0, 0);
+    model->helper_failures = 1;
+    ends(ZONE_SLOT_HELPER, RECOVERY_EVENT_HELPER_FINE, 0);
+    expect(RECOVERY_ABANDON);
+    ends(ZONE_SLOT_KEEPER, RECOVERY_EVENT_KEEPER_DIED, 265);
+    assert_true(model->closed);
+    assert_false(model->clean);
+}
+
+/* What failed quickly long ago does not delay the recovery after a worker's death. */
+static void test_failures_of_long_ago_are_forgotten(void **state)
+{
+    (void)state;
+    event(RECOVERY_EVENT_START, 0, 0);
+    keeper_ready();
+    for (unsigned i = 0; i < 3; i++) {
+        ends(ZONE_SLOT_KEEPER, RECOVERY_EVENT_KEEPER_DIED, 265);
+        expect(RECOVERY_PAUSED);
+        time_passes(RECOVERY_PAUSE_MAX_MS);
+        keeper_ready();
+    }
+    worker_starts(0);
+    model->now += 10 * RECOVERY_QUICK_MS;
+    ends(0, RECOVERY_EVENT_DIED, 0);
+    ends(ZONE_SLOT_HELPER, RECOVERY_EVENT_HELPER_BAD, 0);
+    ends(ZONE_SLOT_KEEPER, RECOVERY_EVENT_KEEPER_DIED, 265);
+    expect(RECOVERY_OPENING);
+}
+
 static void test_words_about_a_dead_generation_are_ignored(void **state)
 {
     (void)state;
@@ -801,6 +837,8 @@ int main(void)
         TEST(test_helper_that_hangs_is_killed_and_waited_for),
         TEST(test_helper_that_finds_something),
         TEST(test_helper_that_cannot_be_forked),
+        TEST(test_close_when_no_second_helper_can_be_forked),
+        TEST(test_failures_of_long_ago_are_forgotten),
         TEST(test_words_about_a_dead_generation_are_ignored),
         TEST(test_keeper_death_recovers),
         TEST(test_worker_of_a_closed_store_dies_without_a_check),
