@@ -282,7 +282,7 @@ int broker_due(struct broker *broker, struct queue *queue, uint64_t wall_ms, boo
     broker_note_lock(broker, queue, batch.write.monotonic_ms);
     if (broker_is_fatal(result))
         return broker_fail(broker, result, "deliver delayed messages");
-    if (batch.blocked)
+    if (batch.blocked && !scheduler_is_over(broker->scheduler))
         log_write(LOG_WARN, "broker", "shared memory is full: delayed messages of \"%.*s\" wait",
                   STR_PRINT(queue->name));
     if (result && !queue->quarantined)

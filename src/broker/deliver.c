@@ -732,7 +732,7 @@ static int pull_queue(struct broker *broker, struct local_queue *local)
     }
     if (pull.zone_full || (result && !env_is_conflict(result)))
         broker_want_pull_later(broker, local);
-    if (pull.zone_full)
+    if (pull.zone_full && !scheduler_is_over(broker->scheduler))
         log_write(LOG_WARN, "broker", "shared memory is full: delivery from \"%.*s\" waits",
                   STR_PRINT(local->queue->name));
     if (hand_up(&pull) != 0)

@@ -62,6 +62,11 @@ enum lock_result scheduler_lock(struct scheduler *scheduler, struct lock *lock)
     return result;
 }
 
+bool scheduler_is_over(const struct scheduler *scheduler)
+{
+    return atomic_load(&scheduler->zone->generation) != scheduler->generation;
+}
+
 bool scheduler_has_room(const struct scheduler *scheduler)
 {
     uint64_t size = arena_size(scheduler->arena);

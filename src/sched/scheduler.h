@@ -55,6 +55,9 @@ struct scheduler *scheduler_create(struct zone *zone, uint32_t epoch, uint32_t q
 enum lock_result scheduler_lock(struct scheduler *scheduler, struct lock *lock)
     __attribute__((warn_unused_result));
 
+/* True once a recovery has begun: nothing can be had from the arena any more, full or not. */
+bool scheduler_is_over(const struct scheduler *scheduler);
+
 /* False when the last eighth of the arena is reached: it is kept for what makes room again
  * (leases), new queues and lanes are refused. */
 bool scheduler_has_room(const struct scheduler *scheduler);
