@@ -4,7 +4,6 @@
 
 #include "broker/broker.h"
 #include "fibp/status.h"
-#include "hook/breaker.h"
 #include "os/log.h"
 #include "os/time.h"
 
@@ -166,7 +165,6 @@ static int kill_locked(struct broker *broker, struct queue *const *queues, unsig
             return -1;
         scheduler_kill(broker->scheduler, queues[i]);
         lock_release(&queues[i]->lock);
-        breaker_free(broker->options.zone, queues[i]->id);
         if (atomic_load(&queues[i]->has_scripts))
             scheduler_settings_changed(broker->scheduler, CHANGE_QUEUE, queues[i]->name);
     }

@@ -33,11 +33,33 @@ struct hook_breaker *breaker_of(struct zone *zone, uint64_t queue_id)
     return breaker;
 }
 
+static void give_back(struct hook_breaker *breaker)
+{
+    atomic_store(&breaker->failures, 0);
+    atomic_store(&breaker->open_until_ms, 0);
+    atomic_store(&breaker->queue_id, 0);
+}
+
 void breaker_free(struct zone *zone, uint64_t queue_id)
 {
-    for (struct hook_breaker *breaker; (breaker = find(zone, queue_id));) {
-        atomic_store(&breaker->failures, 0);
-        atomic_store(&breaker->open_until_ms, 0);
-        atomic_store(&breaker->queue_id, 0);
+    for (struct hook_breaker *breaker; (breaker = find(zone, queue_id));)
+        give_back(breaker);
+}
+
+void breaker_sweep(struct zone *zone, const struct scheduler *scheduler)
+{
+    uint64_t kept[ZONE_BREAKERS / 64] = {0};
+    for (unsigned i = 0; i < ZONE_QUEUES; i++) {
+        const struct queue *queue = atomic_load(&scheduler->queues[i]);
+        const struct hook_breaker *breaker = queue ? find(zone, queue->id) : NULL;
+        if (breaker) {
+            size_t index = (size_t)((const struct zone_breaker *)breaker - zone->breakers);
+            kept[index / 64] |= UINT64_C(1) << index % 64;
+        }
+    }
+    for (unsigned i = 0; i < ZONE_BREAKERS; i++) {
+        struct hook_breaker *breaker = place(zone, i, 0);
+        if (atomic_load(&breaker->queue_id) && !(kept[i / 64] >> i % 64 & 1))
+            give_back(breaker);
     }
 }

@@ -13,6 +13,7 @@
 
 #include "event/channel.h"
 #include "event/loop.h"
+#include "hook/breaker.h"
 #include "keeper/maintenance.h"
 #include "os/calls.h"
 #include "os/futex.h"
@@ -138,6 +139,8 @@ static int rebuild(struct keeper *keeper, bool *again, struct err *err)
     int status = rebuild_run(&options, &result, err);
     (void)catalog_close(catalog);
     *again = status != 0 && result.again;
+    if (status == 0) /* what died between a deletion and the freeing has left some */
+        breaker_sweep(options.zone, atomic_load(&options.zone->scheduler));
     if (status == 0)
         log_write(LOG_NOTICE, "store", "epoch %u: %u queues, %llu lanes, %llu leases", result.epoch,
                   result.queues, (unsigned long long)result.lanes,

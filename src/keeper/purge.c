@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "hook/breaker.h"
 #include "keeper/maintenance.h"
 #include "os/log.h"
 #include "store/queue_file.h"
@@ -55,10 +56,12 @@ static int visit_dead(void *context, uint64_t id, struct err *err)
     return add_doomed(visit->maintenance, id) == 0 ? 0 : err_set_errno(err, ENOMEM, "purge queues");
 }
 
+/* The catalog's dead ids are what the files are removed by. A worker that had the queue's scripts
+ * still may have taken a breaker for it anew until now. */
 static void freed(void *context, uint64_t id)
 {
-    (void)context;
-    (void)id; /* the catalog's dead ids are what the files are removed by */
+    struct zone *zone = context;
+    breaker_free(zone, id);
 }
 
 /* 0 also when the file is in use still: it is tried again. */
@@ -119,7 +122,7 @@ int purge_step(struct maintenance *maintenance)
     int status = broker_refresh(broker);
     count_forget_dead(maintenance);
     if (status == 0)
-        scheduler_reap(scheduler, freed, NULL);
+        scheduler_reap(scheduler, freed, broker->options.zone);
     if (status == 0 && list_empty(&maintenance->doomed))
         status = catalog_each_dead(broker->catalog, visit_dead, &visit, &err);
     lock_release(&scheduler->catalog_lock);

@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 
 #include "broker/move.h"
+#include "hook/breaker.h"
 #include "keeper/maintenance.h"
+#include "os/log.h"
 #include "os/time.h"
 
 static const struct conf no_conf;
@@ -395,6 +397,62 @@ static void purge_lets_go_of_what_it_counts(void **state)
     stop(&keeping);
 }
 
+/* A worker that runs a queue's script until it hears of the deletion takes a place anew after the
+ * deletion. More such queues come and go than there are places. */
+static void breakers_of_deleted_queues_are_freed(void **state)
+{
+    struct fixture *fixture = *state;
+    struct zone *zone = fixture->zone;
+    struct keeping keeping;
+    uint64_t kept, ids[50];
+    char name[16];
+    log_set_level(LOG_NOTICE);
+    start(&keeping, fixture);
+    fixture_create(fixture, "kept.dlq");
+    kept = fixture_queue(fixture, "kept.dlq")->id;
+    atomic_store(&breaker_of(zone, kept)->failures, 2);
+    for (unsigned round = 0; round < ZONE_BREAKERS / 50 + 2; round++) {
+        for (unsigned i = 0; i < 50; i++) {
+            snprintf(name, sizeof(name), "%u.dlq", i); /* these have no other with them */
+            assert_int_equal(fixture_create(fixture, name), FIBP_OK);
+            ids[i] = fixture_queue(fixture, name)->id;
+            struct hook_breaker *breaker = breaker_of(zone, ids[i]);
+            assert_non_null(breaker);
+            assert_int_equal(atomic_load(&breaker->failures), 0);
+            atomic_store(&breaker->failures, 3);
+            assert_int_equal(fixture_delete(fixture, name), FIBP_OK);
+        }
+        for (unsigned i = 0; i < 50; i++)
+            (void)breaker_of(zone, ids[i]);
+        assert_int_equal(broker_refresh(fixture->broker), 0);
+        purge(&keeping);
+    }
+    assert_int_equal(atomic_load(&breaker_of(zone, kept)->failures), 2);
+    stop(&keeping);
+    log_set_level(LOG_INFO);
+}
+
+/* As above, but a death came before the freeing. */
+static void breakers_of_forgotten_queues_are_freed(void **state)
+{
+    struct fixture *fixture = *state;
+    struct zone *zone = fixture->zone;
+    unsigned taken = 0;
+    fixture_create(fixture, "q");
+    uint64_t id = fixture_queue(fixture, "q")->id;
+    for (uint64_t gone = id + ZONE_BREAKERS; breaker_of(zone, gone); gone += ZONE_BREAKERS)
+        taken++;
+    assert_true(taken > 0);
+    fixture_close(fixture);
+    fixture_open(fixture);
+    assert_null(breaker_of(zone, id));
+    breaker_sweep(zone, fixture->broker->scheduler);
+    assert_non_null(breaker_of(zone, id));
+    atomic_store(&breaker_of(zone, id)->failures, 2);
+    breaker_sweep(zone, fixture->broker->scheduler);
+    assert_int_equal(atomic_load(&breaker_of(zone, id)->failures), 2);
+}
+
 /* --- compacting --- */
 
 static uint64_t file_size(struct fixture *fixture, const char *name)
@@ -540,6 +598,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(purge_goes_on_after_a_restart, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(purge_lets_go_of_what_it_counts, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(breakers_of_deleted_queues_are_freed, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(breakers_of_forgotten_queues_are_freed, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(a_drained_queue_shrinks, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_queue_in_quarantine_keeps_no_other_from_shrinking,
