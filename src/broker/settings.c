@@ -5,6 +5,7 @@
 
 #include "broker/broker.h"
 
+#define CONFLICTS_MAX 100
 #define PART_BYTES (1u << 20) /* of settings that go up together */
 
 void settings_free(struct setting *first)
@@ -178,14 +179,17 @@ static int send_locked(struct broker *broker, struct err *err)
 int broker_send_settings(struct broker *broker)
 {
     struct err err = {0};
+    int status, tries = 0;
     if (atomic_load(&broker->options.zone->settings_generation) == broker->settings_seen)
         return 0;
     if (broker_lock(broker, &broker->scheduler->catalog_lock) != 0)
         return -1;
-    int status = send_locked(broker, &err);
+    do {
+        status = send_locked(broker, &err);
+    } while (status != 0 && env_is_conflict(err.code) && ++tries < CONFLICTS_MAX);
     lock_release(&broker->scheduler->catalog_lock);
-    if (status == 0 || err.code == ENOMEM) /* then the next turn tries again */
-        return 0;
+    if (status == 0 || err.code == ENOMEM || env_is_conflict(err.code))
+        return 0; /* if need be the next turn tries again */
     broker->failure = err;
     return -1;
 }
