@@ -1,18 +1,9 @@
 #include "worker/decider.h"
 
-#include <stdlib.h>
-
 #include "fibp/status.h"
 #include "os/time.h"
-#include "worker/hooking.h"
+#include "worker/sessions.h"
 #include "worker/settings.h"
-
-/* An operation in line. */
-struct decider {
-    struct hooking hooking;
-    struct sessions *sessions;
-    struct operation_settle *settle;
-};
 
 static void decide(const struct sessions *sessions, struct operation_settle *settle,
                    struct operation_decision *decision)
@@ -35,35 +26,63 @@ static void decide(const struct sessions *sessions, struct operation_settle *set
     decision->delay_ms = decision->dead_letter ? 0 : said.delay_ms;
 }
 
-static bool go_on(struct hooking *hooking)
+/* One operation's decisions, as far as there is time; true: all are made. */
+static bool decide_all(struct sessions *sessions, struct operation_settle *settle)
 {
-    struct decider *decider = CONTAINER_OF(hooking, struct decider, hooking);
-    struct operation_deciding *deciding = decider->settle->deciding;
-    struct sessions *sessions = decider->sessions;
+    struct operation_deciding *deciding = settle->deciding;
 
     while (deciding->next < deciding->count) {
         if (!hooking_may_run(sessions))
             return false;
         uint64_t began_ns = time_monotonic_ns();
-        decide(sessions, decider->settle, &deciding->decisions[deciding->next++]);
+        decide(sessions, settle, &deciding->decisions[deciding->next++]);
         hooking_ran(sessions, began_ns);
     }
-    sessions_submit(sessions, &decider->settle->operation);
-    free(decider);
     return true;
+}
+
+static void append(struct decider *decider, struct operation *operation)
+{
+    operation->next = NULL;
+    if (decider->first)
+        decider->last->next = operation;
+    else
+        decider->first = operation;
+    decider->last = operation;
+}
+
+/* What is not done goes to the end of the line. */
+static bool go_on(struct hooking *hooking)
+{
+    struct decider *decider = CONTAINER_OF(hooking, struct decider, hooking);
+    struct sessions *sessions = CONTAINER_OF(decider, struct sessions, decider);
+    struct operation *operation = decider->first;
+
+    decider->first = operation->next;
+    if (decide_all(sessions, (struct operation_settle *)operation))
+        sessions_submit(sessions, operation);
+    else
+        append(decider, operation);
+    return !decider->first;
+}
+
+void decider_init(struct decider *decider)
+{
+    *decider = (struct decider){.hooking = {.run = go_on}};
+    list_init(&decider->hooking.list);
 }
 
 bool decider_take(struct sessions *sessions, struct operation_settle *settle)
 {
-    struct decider *decider = sessions->ending ? NULL : malloc(sizeof(*decider));
+    struct decider *decider = &sessions->decider;
 
-    if (!decider) {
+    if (sessions->ending) {
         settle->operation.status = FIBP_STORAGE_ERROR;
-        settle->operation.reason = sessions->ending ? "the broker is stopping" : "out of memory";
+        settle->operation.reason = "the broker is stopping";
         return false;
     }
-    *decider = (struct decider){.hooking = {.run = go_on}, .sessions = sessions, .settle = settle};
-    list_init(&decider->hooking.list);
-    hooking_wait(sessions, &decider->hooking);
+    if (!decider->first)
+        hooking_wait(sessions, &decider->hooking);
+    append(decider, &settle->operation);
     return true;
 }

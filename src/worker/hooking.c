@@ -1,6 +1,7 @@
 #include "worker/hooking.h"
 
 #include "os/time.h"
+#include "worker/sessions.h"
 #include "worker/settings.h"
 
 #define TURN_NS UINT64_C(20000000) /* of hooks in one turn of the loop */

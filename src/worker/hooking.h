@@ -10,7 +10,8 @@
 #include <stdint.h>
 
 #include "core/list.h"
-#include "worker/sessions.h"
+
+struct sessions;
 
 /* Work that runs hooks; embedded in its owner. */
 struct hooking {

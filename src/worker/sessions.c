@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include "os/time.h"
-#include "worker/decider.h"
 #include "worker/delivery.h"
 #include "worker/hooking.h"
 #include "worker/request.h"
@@ -358,6 +357,7 @@ void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline
     list_init(&sessions->closed);
     list_init(&sessions->dead);
     list_init(&sessions->hookings);
+    decider_init(&sessions->decider);
     sessions->hooking_timer.expired = sessions_hooking_due;
     loop_hook_add(loop, &sessions->turn);
 }

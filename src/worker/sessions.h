@@ -20,6 +20,7 @@
 #include "event/chunk.h"
 #include "event/loop.h"
 #include "hook/hook.h"
+#include "worker/decider.h"
 #include "worker/pipeline.h"
 
 /* Beyond these connections that have something under way are not read until half of it is left. */
@@ -60,6 +61,7 @@ struct sessions {
     struct list hookings; /* hooking.list: what waits to run hooks */
     uint64_t hooking_ns;  /* that hooks took in this turn */
     struct loop_timer hooking_timer;
+    struct decider decider;
     uint32_t count;      /* of `all`, without extras */
     uint32_t extras;     /* of `all`, those that are only there to be refused */
     uint32_t extras_max; /* at once; more are closed without a word */

@@ -5,7 +5,9 @@ static void said_by_test(const struct hook_set *set, const struct hook_failure *
                          struct hook_decision *decision);
 
 #define hook_set_on_failure said_by_test
+#define malloc(size) NULL /* no lease is left to nobody for want of memory */
 #include "worker/decider.c"
+#undef malloc
 #undef hook_set_on_failure
 
 static unsigned asked;
@@ -145,6 +147,36 @@ static void a_client_that_leaves_has_said_it_all_the_same(void **state)
     HARNESS_UNTIL(list_empty(&harness->sessions.closed) && list_empty(&harness->sessions.all));
 }
 
+/* Each has its turn, and none needs memory to wait. */
+static void several_wait_in_line(void **state)
+{
+    (void)state;
+    struct operation_settle *nacks[3];
+    harness_handshake();
+    takes_ms = 9;
+    for (uint32_t i = 0; i < 3; i++)
+        nacks[i] = send_nack(i + 1, 5 - 2 * i);
+    for (unsigned i = 0; i < 3; i++)
+        harness_complete(&nacks[i]->operation);
+    HARNESS_UNTIL(harness->submitted_count == 3);
+    assert_int_equal(asked, 9);
+    assert_true(list_empty(&harness->sessions.hookings));
+    unsigned at[3] = {0};
+    for (unsigned i = 0; i < 3; i++) {
+        while (harness->submitted[at[i]] != &nacks[i]->operation)
+            assert_true(++at[i] < 3);
+        for (uint32_t j = 0; j < nacks[i]->count; j++)
+            assert_int_equal(nacks[i]->deciding->decisions[j].dead_letter, j % 2 == 0);
+    }
+    assert_true(at[2] < at[0]); /* the first one needs more than one turn */
+    takes_ms = 0;
+    harness->submitted_count = 0;
+    for (unsigned i = 0; i < 3; i++)
+        answer(nacks[i]);
+    for (uint32_t i = 0; i < 3; i++)
+        harness_expect(OPCODE_NACK_RESULT, i + 1);
+}
+
 /* The end of a worker leaves nothing in line; the teardown looks. */
 static void the_end_is_answered_without_a_decision(void **state)
 {
@@ -166,6 +198,7 @@ int main(void)
         TEST(a_turn_asks_for_20_ms_and_others_are_served_between),
         TEST(a_failure_is_answered_and_nobody_is_asked),
         TEST(a_client_that_leaves_has_said_it_all_the_same),
+        TEST(several_wait_in_line),
         TEST(the_end_is_answered_without_a_decision),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
