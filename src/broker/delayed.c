@@ -26,8 +26,10 @@ struct delayed_batch {
     struct delayed_message messages[DELAYED_BATCH];
     uint32_t count;
     uint64_t next_due_ms; /* of the first that stays */
+    uint64_t to_due_ms;   /* the next batch of this pass begins here ... */
+    uint64_t to_seq;      /* ... and not at the first one, which waits for a lane */
     bool more;            /* another batch may be due */
-    bool blocked;         /* the zone has no room for a lane */
+    bool blocked;         /* the zone has no room for a lane, in this pass */
 };
 
 /* --- writing --- */
@@ -109,7 +111,7 @@ static int put_aside(struct delayed_batch *batch, const struct delayed_message *
     return queue_db_put(write->local->db, write->txn, str_of(key, sizeof(key)), value);
 }
 
-/* The lane it goes to; NULL when the zone has no room. From then on no lane is made in this batch,
+/* The lane it goes to; NULL when the zone has no room. From then on no lane is made in this pass,
  * so that none of its messages overtakes another. */
 static struct lane *find_lane(struct delayed_batch *batch, const struct record_delayed *delayed)
 {
@@ -149,28 +151,41 @@ static int stage_due(struct delayed_batch *batch, struct delayed_message *messag
     return result;
 }
 
+/* The next batch begins at this position when it must not begin at the first one. */
+static void go_on_at(struct delayed_batch *batch, uint64_t due_ms, uint64_t seq)
+{
+    batch->more = true;
+    batch->next_due_ms = due_ms < batch->next_due_ms ? due_ms : batch->next_due_ms;
+    if (batch->blocked) {
+        batch->to_due_ms = due_ms;
+        batch->to_seq = seq;
+    }
+}
+
 static int stage_all_due(struct delayed_batch *batch, uint64_t wall_ms)
 {
+    const struct queue *queue = batch->write.queue;
     struct delayed_message message = {.due_ms = 0};
     struct str value;
     bool ended = false;
-    int result = read_from(batch->write.broker, batch->write.local, 0, 0);
+    int result = read_from(batch->write.broker, batch->write.local, queue->blocked_due_ms,
+                           queue->blocked_seq);
     if (result)
         return result == DB_NOTFOUND ? 0 : result;
     while (!result && next_delayed(batch, &message, &value, &ended)) {
-        if (message.due_ms > wall_ms || batch->count == DELAYED_BATCH) {
-            batch->more = message.due_ms <= wall_ms;
+        if (message.due_ms > wall_ms) {
             batch->next_due_ms =
                 message.due_ms < batch->next_due_ms ? message.due_ms : batch->next_due_ms;
             return 0;
         }
+        if (batch->count == DELAYED_BATCH) {
+            go_on_at(batch, message.due_ms, message.seq);
+            return 0;
+        }
         result = stage_due(batch, &message, value);
     }
-    if (!result && !ended) { /* the buffer was too small: what follows is no earlier */
-        batch->more = true;
-        batch->next_due_ms =
-            message.due_ms < batch->next_due_ms ? message.due_ms : batch->next_due_ms;
-    }
+    if (!result && !ended) /* the buffer was too small: what follows is no earlier */
+        go_on_at(batch, message.due_ms, message.seq + 1);
     return result;
 }
 
@@ -187,6 +202,8 @@ static void publish_due(struct delayed_batch *batch)
     write_publish(&batch->write);
     forget_counted(batch);
     queue->next_due_ms = batch->next_due_ms;
+    queue->blocked_due_ms = batch->to_due_ms;
+    queue->blocked_seq = batch->to_seq;
     for (uint32_t i = 0; i < batch->count; i++) {
         struct lane *lane = batch->messages[i].lane;
         if (!lane)
@@ -204,7 +221,18 @@ static void begin_batch(struct delayed_batch *batch, DB_TXN *txn)
     write_begin(&batch->write, txn);
     batch->count = 0;
     batch->next_due_ms = UINT64_MAX;
+    batch->to_due_ms = batch->to_seq = 0;
     batch->more = batch->blocked = false;
+}
+
+/* What stands before this batch waits for a lane: it is due and stays. */
+static void go_on_behind(struct delayed_batch *batch)
+{
+    const struct queue *queue = batch->write.queue;
+    if (!queue->blocked_due_ms && !queue->blocked_seq)
+        return;
+    batch->blocked = true;
+    batch->next_due_ms = queue->next_due_ms;
 }
 
 static int run_due(struct delayed_batch *batch, uint64_t wall_ms)
@@ -214,6 +242,7 @@ static int run_due(struct delayed_batch *batch, uint64_t wall_ms)
     if (result)
         return result;
     begin_batch(batch, txn);
+    go_on_behind(batch);
     result = stage_all_due(batch, wall_ms);
     if (!result)
         result = write_consequences(&batch->write);
@@ -242,7 +271,7 @@ static int move_due(struct delayed_batch *batch, uint64_t wall_ms, int result)
         } while ((env_is_conflict(result) || broker_make_room(batch->write.broker, result)) &&
                  ++tries < CONFLICTS_MAX);
     /* Neither a full zone nor a full disk is over at once: no busy wait. */
-    if (result || (batch->blocked && !batch->count)) {
+    if (result || (batch->blocked && !batch->more)) {
         queue->due_again_ms = batch->write.monotonic_ms + TRY_AGAIN_MS;
         queue_timer_update(queue);
     }
@@ -268,6 +297,7 @@ int broker_due(struct broker *broker, struct queue *queue, uint64_t wall_ms, boo
 {
     struct local_queue *local = NULL;
     struct delayed_batch batch;
+    bool full = false;
     int result = 0;
     *more = false;
     if (broker_local(broker, queue, &local) != 0 || open_batch(&batch, broker, local, &result) != 0)
@@ -275,6 +305,7 @@ int broker_due(struct broker *broker, struct queue *queue, uint64_t wall_ms, boo
     if (!atomic_load(&queue->dead) && !queue->quarantined) {
         result = move_due(&batch, wall_ms, result);
         *more = !result && batch.more && !queue->due_again_ms;
+        full = batch.blocked && !*more;
         if (!*more)
             queue_due_update(queue);
     }
@@ -282,7 +313,7 @@ int broker_due(struct broker *broker, struct queue *queue, uint64_t wall_ms, boo
     broker_note_lock(broker, queue, batch.write.monotonic_ms);
     if (broker_is_fatal(result))
         return broker_fail(broker, result, "deliver delayed messages");
-    if (batch.blocked && !scheduler_is_over(broker->scheduler))
+    if (full && !scheduler_is_over(broker->scheduler))
         log_write(LOG_WARN, "broker", "shared memory is full: delayed messages of \"%.*s\" wait",
                   STR_PRINT(queue->name));
     if (result && !queue->quarantined)

@@ -173,14 +173,16 @@ struct queue {
     struct drr drr;
     uint64_t ready, leased; /* sums over lanes */
     uint64_t held,
-        held_lanes;         /* of `ready`, messages in lanes that a throttle holds; those lanes */
-    struct list held_list;  /* hold.held */
-    struct list throttled;  /* hold.link: lanes that throttles concern */
-    uint64_t ready_removed; /* times that ready messages went otherwise than by a delivery */
-    struct wheel *expiry;   /* of leases, monotonic ms; NULL until the first lease */
-    struct heap_node timer; /* in scheduler.timers, guarded by its timer lock */
-    uint64_t delayed;       /* messages that are not due yet, as far as they are counted */
-    uint64_t next_due_ms;   /* wall clock: none of them is due before; UINT64_MAX: there is none */
+        held_lanes;          /* of `ready`, messages in lanes that a throttle holds; those lanes */
+    struct list held_list;   /* hold.held */
+    struct list throttled;   /* hold.link: lanes that throttles concern */
+    uint64_t ready_removed;  /* times that ready messages went otherwise than by a delivery */
+    struct wheel *expiry;    /* of leases, monotonic ms; NULL until the first lease */
+    struct heap_node timer;  /* in scheduler.timers, guarded by its timer lock */
+    uint64_t delayed;        /* messages that are not due yet, as far as they are counted */
+    uint64_t next_due_ms;    /* wall clock: none of them is due before; UINT64_MAX: there is none */
+    uint64_t blocked_due_ms; /* where to go on behind due ones that the zone has no lane for ... */
+    uint64_t blocked_seq;    /* ... before the next pass; 0, 0: at the first one */
     uint64_t due_again_ms; /* monotonic: what was due could not be moved and is tried again; or 0 */
     struct heap_node due;  /* in scheduler.due, guarded by its timer lock */
     struct list due_link;  /* private to the keeper's timers thread, within a section */

@@ -147,6 +147,24 @@ static void a_full_disk_puts_it_off(void **state)
     assert_int_equal(take(fixture, got, 4), 3);
 }
 
+/* Takes what room the zone has for lanes; returns how many blocks. */
+static unsigned fill_zone(struct fixture *fixture, void **blocks, unsigned limit)
+{
+    unsigned count = 0;
+    while (scheduler_has_room(fixture->broker->scheduler)) {
+        assert_true(count < limit);
+        blocks[count] = arena_alloc(fixture->broker->scheduler->arena, 16384);
+        assert_non_null(blocks[count++]);
+    }
+    return count;
+}
+
+static void free_zone(struct fixture *fixture, void **blocks, unsigned count)
+{
+    while (count > 0)
+        arena_free(fixture->broker->scheduler->arena, blocks[--count]);
+}
+
 static void a_full_zone_puts_it_off_but_for_lanes_that_are_there(void **state)
 {
     struct fixture *fixture = *state;
@@ -158,24 +176,55 @@ static void a_full_zone_puts_it_off_but_for_lanes_that_are_there(void **state)
     enqueue(fixture, "b", 3, 1, (const uint64_t[]){3});
     uint64_t wall_ms = time_wall_ms() + 100;
     static void *blocks[1u << 16];
-    struct arena *arena = fixture->broker->scheduler->arena;
-    unsigned count = 0;
-    while (scheduler_has_room(fixture->broker->scheduler)) {
-        assert_true(count < sizeof(blocks) / sizeof(blocks[0]));
-        blocks[count] = arena_alloc(arena, 16384);
-        assert_non_null(blocks[count++]);
-    }
+    unsigned count = fill_zone(fixture, blocks, 1u << 16);
     fixture_due(fixture, wall_ms);
     assert_int_equal(fixture_queue(fixture, "q")->delayed, 2);
     assert_int_equal(take(fixture, got, 8), 2);
     assert_int_equal(got[1].payload, 2);
-    while (count > 0)
-        arena_free(arena, blocks[--count]);
+    free_zone(fixture, blocks, count);
     fixture_expire(fixture, time_monotonic_ms() + 1001);
     fixture_due(fixture, wall_ms);
     assert_int_equal(take(fixture, got, 8), 2);
     assert_int_equal(got[0].payload, 1);
     assert_int_equal(got[1].payload, 3);
+}
+
+/* More than one read sees at once waits for a lane. */
+static void a_full_zone_lets_those_behind_pass(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct delivered got[1000];
+    static void *blocks[1u << 16];
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "a", 1, 0, 1, NULL);
+    for (uint32_t i = 0; i < 700; i++) {
+        struct fixture_message message = {"q", i < 680 ? "b" : "a", 1, 1 + i, 4000};
+        struct operation_enqueue *enqueue = fixture_frame(&message, 1);
+        enqueue->items[0].delay_ms = 1000 + i;
+        fixture_execute(fixture, &enqueue->operation);
+        fixture_frame_free(enqueue);
+    }
+    enqueue(fixture, "a", 701, 1, (const uint64_t[]){1000000});
+    uint64_t wall_ms = time_wall_ms() + 100000;
+    unsigned count = fill_zone(fixture, blocks, 1u << 16);
+    const struct queue *queue = fixture_queue(fixture, "q");
+    uint64_t first_ms = queue->next_due_ms;
+    fixture_due(fixture, wall_ms);
+    assert_int_equal(queue->delayed, 681);
+    assert_int_equal(queue->next_due_ms, first_ms);
+    assert_true(queue->due_again_ms > 0); /* it is not tried without pause */
+    fixture->window.limit = 16u << 20;
+    assert_int_equal(take(fixture, got, 1000), 21);
+    for (uint32_t i = 1; i < 21; i++)
+        assert_int_equal(got[i].payload, 680 + i);
+    free_zone(fixture, blocks, count);
+    fixture_expire(fixture, time_monotonic_ms() + 1001);
+    fixture_due(fixture, wall_ms);
+    assert_int_equal(queue->delayed, 1);
+    assert_true(queue->next_due_ms > wall_ms);
+    assert_int_equal(take(fixture, got, 1000), 680);
+    for (uint32_t i = 0; i < 680; i++)
+        assert_int_equal(got[i].payload, 1 + i);
 }
 
 static void one_that_cannot_be_read_holds_back_nobody(void **state)
@@ -280,6 +329,7 @@ int main(void)
         TEST(a_crash_loses_none_and_all_are_counted),
         TEST(a_full_disk_puts_it_off),
         TEST(a_full_zone_puts_it_off_but_for_lanes_that_are_there),
+        TEST(a_full_zone_lets_those_behind_pass),
         TEST(one_that_cannot_be_read_holds_back_nobody),
         TEST(large_ones_keep_what_is_apart),
         TEST(a_purge_takes_them_and_what_is_apart),
