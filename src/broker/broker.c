@@ -239,7 +239,10 @@ int broker_open_db(struct broker *broker, struct local_queue *local, bool create
     queue_db_trim(&broker->cache);
     if (!local->db)
         atomic_fetch_add(&broker->options.zone->files_opened, 1);
-    return queue_db_open(&broker->cache, &local->db, local->queue->id, create);
+    int result = queue_db_open(&broker->cache, &local->db, local->queue->id, create);
+    if (create && broker_make_room(broker, result)) /* its file is made by its first writer */
+        result = queue_db_open(&broker->cache, &local->db, local->queue->id, create);
+    return result;
 }
 
 void broker_want_pull_later(struct broker *broker, struct local_queue *local)

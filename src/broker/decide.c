@@ -150,7 +150,7 @@ static int take_lease(struct slice *slice, uint32_t item, struct lease *lease)
         return ENOMEM;
     *decision = (struct operation_decision){
         .item = item,
-        .attempts = message.attempt < UINT32_MAX ? message.attempt + 1 : UINT32_MAX,
+        .attempts = record_message_next_attempt(&message),
         .token = queue_lease_token(lease),
         .header_count = count,
         .headers = str_of(NULL, headers.size), /* where they lie is known in the end */

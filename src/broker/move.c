@@ -213,7 +213,8 @@ static int make_value(struct move *move, const struct moving *moving,
     struct buf *value = &move->broker->value, *moved = &move->broker->rewritten;
     struct record_dead dead = {.dead_ms = move->from.now_ns / 1000000,
                                .origin = move->from.queue->name};
-    record_message_set_attempt(value->data, moving->letter ? message->attempt + 1 : 0);
+    record_message_set_attempt(value->data,
+                               moving->letter ? record_message_next_attempt(message) : 0);
     if (moving->letter)
         dead.reason = moving->letter->reason;
     buf_clear(moved);
@@ -346,7 +347,8 @@ static int run(struct move *move, uint8_t *status)
     int result = 0, tries = 0;
     do {
         result = run_once(move);
-    } while (env_is_conflict(result) && ++tries < CONFLICTS_MAX);
+    } while ((env_is_conflict(result) || (!move->full && broker_make_room(move->broker, result))) &&
+             ++tries < CONFLICTS_MAX);
     if (!result)
         *status = FIBP_OK;
     if (!move->full)

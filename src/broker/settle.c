@@ -125,11 +125,6 @@ const struct write_method write_ack = {ack_stage, undo_lease, ack_publish, set_s
 
 /* --- nack and expiry --- */
 
-static uint32_t next_attempt(const struct record_message *message)
-{
-    return message->attempt < UINT32_MAX ? message->attempt + 1 : UINT32_MAX;
-}
-
 /* Reads a leased message into broker->value. DB_NOTFOUND when there is none, which is logged. */
 static int read_message(struct write *write, const struct lease *lease,
                         struct record_message *message)
@@ -153,7 +148,7 @@ static bool is_last(const struct write *write, const struct write_entry *entry,
     if (entry->kept)
         return false;
     return (entry->decision && entry->decision->dead_letter) ||
-           (most && next_attempt(message) >= most);
+           (most && record_message_next_attempt(message) >= most);
 }
 
 /* A delayed one has its lane with it. */
@@ -182,7 +177,7 @@ static int move_message(struct write *write, struct write_entry *entry,
     struct queue_db *db = write->local->db;
     struct buf *value = &write->broker->value;
     uint8_t key[RECORD_MESSAGE_KEY_SIZE];
-    record_message_set_attempt(value->data, next_attempt(message));
+    record_message_set_attempt(value->data, record_message_next_attempt(message));
     position_key(key, lease);
     int result = queue_db_delete(db, write->txn, str_of(key, sizeof(key)));
     if (result)

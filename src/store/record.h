@@ -143,6 +143,11 @@ size_t record_message_header(uint8_t header[RECORD_MESSAGE_HEADER + RECORD_MESSA
 /* False when the value is no message of a version and with flags known here. `body` and `dead`
  * point into `value`. */
 bool record_message_parse(struct str value, struct record_message *message);
+/* Its attempts after one failure more; they stop at the greatest number. */
+static inline uint32_t record_message_next_attempt(const struct record_message *message)
+{
+    return message->attempt < UINT32_MAX ? message->attempt + 1 : UINT32_MAX;
+}
 /* Patches the attempt of a whole value in place. */
 void record_message_set_attempt(uint8_t *value, uint32_t attempt);
 /* Appends a copy of a value that was parsed as `message`, with `dead` in place of what it says of a

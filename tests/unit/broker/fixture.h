@@ -6,12 +6,14 @@
 #define FILAD_TESTS_BROKER_FIXTURE_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -400,6 +402,36 @@ static inline void fixture_fill_disk(void)
 {
     os_calls.write = fixture_full_write;
     os_calls.pwrite = fixture_full_pwrite;
+}
+
+static char fixture_ballast[96];
+
+static inline ssize_t fixture_tight_write(int fd, const void *data, size_t size)
+{
+    struct stat info;
+    if (stat(fixture_ballast, &info) == 0 && info.st_size > 0)
+        return fixture_full_write(fd, data, size);
+    return write(fd, data, size);
+}
+
+static inline ssize_t fixture_tight_pwrite(int fd, const void *data, size_t size, off_t offset)
+{
+    struct stat info;
+    if (stat(fixture_ballast, &info) == 0 && info.st_size > 0)
+        return fixture_full_write(fd, data, size);
+    return pwrite(fd, data, size, offset);
+}
+
+/* None succeeds before the reserve is given up. */
+static inline void fixture_fill_disk_but_reserve(const struct fixture *fixture)
+{
+    snprintf(fixture_ballast, sizeof(fixture_ballast), "%s/ballast", fixture->path);
+    int fd = open(fixture_ballast, O_CREAT | O_WRONLY, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, 4096), 0);
+    close(fd);
+    os_calls.write = fixture_tight_write;
+    os_calls.pwrite = fixture_tight_pwrite;
 }
 
 static inline struct operation_queue_row fixture_stats(struct fixture *fixture, const char *queue)

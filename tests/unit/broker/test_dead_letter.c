@@ -87,6 +87,39 @@ static void the_last_nack_moves_it_and_keeps_the_reason(void **state)
     assert_int_equal(nack(fixture, "q", &id, ""), FIBP_MESSAGE_NOT_FOUND);
 }
 
+/* The number of attempts stays at its greatest. */
+static void attempts_do_not_wrap(void **state)
+{
+    struct fixture *fixture = *state;
+    struct delivered got[4];
+    struct local_queue *local = NULL;
+    struct buf value;
+    uint8_t key[RECORD_KEY_MAX];
+    size_t size = 0;
+    DBC *cursor = NULL;
+    DB_TXN *txn = NULL;
+    buf_init(&value, 0);
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "k", 1, 7, 1, NULL);
+    assert_int_equal(broker_find_queue(fixture->broker, STR("q"), &local), 0);
+    assert_int_equal(queue_db_cursor(local->db, &cursor), 0);
+    assert_int_equal(queue_db_read_first(cursor, STR("R"), key, &size, &value), 0);
+    queue_db_cursor_close(cursor);
+    record_message_set_attempt(value.data, UINT32_MAX);
+    assert_int_equal(env_begin(fixture->env, &txn), 0);
+    assert_int_equal(queue_db_put(local->db, txn, str_of(key, size), buf_str(&value)), 0);
+    assert_int_equal(env_commit(txn, ENV_COMMIT_MEMORY), 0);
+    buf_free(&value);
+    assert_int_equal(take(fixture, "q", got, 4), 1);
+    assert_int_equal(nack(fixture, "q", &got[0].id, ""), FIBP_OK); /* a retry */
+    assert_int_equal(take(fixture, "q", got, 4), 1);
+    assert_int_equal(got[0].attempt, UINT32_MAX);
+    set_max_attempts(fixture, "q", 1);
+    assert_int_equal(nack(fixture, "q", &got[0].id, ""), FIBP_OK); /* a dead letter */
+    assert_int_equal(take(fixture, "q.dlq", got, 4), 1);
+    assert_int_equal(got[0].attempt, UINT32_MAX);
+}
+
 static void leases_that_end_count_as_well(void **state)
 {
     struct fixture *fixture = *state;
@@ -413,6 +446,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(the_last_nack_moves_it_and_keeps_the_reason),
+        TEST(attempts_do_not_wrap),
         TEST(leases_that_end_count_as_well),
         TEST(an_expired_one_says_so),
         TEST(without_a_dead_letter_queue_it_is_retried),

@@ -111,6 +111,30 @@ static void a_refused_move_changes_nothing(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
+static void the_reserve_is_used_before_a_move_is_refused(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    struct delivered got[4];
+    struct uuid ids[2];
+    uint32_t moved = 0;
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "a", 1, 0, 2, ids);
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 4), 2);
+    fixture->broker->options.commit = ENV_COMMIT_KERNEL;
+    fixture_fill_disk_but_reserve(fixture);
+    assert_int_equal(dead_letter(fixture, &ids[0]), FIBP_OK);
+    assert_int_equal(atomic_load(&fixture->broker->scheduler->space_low), 1);
+    fixture_fill_disk_but_reserve(fixture);
+    assert_int_equal(redrive(fixture, 10, &moved), FIBP_OK);
+    assert_int_equal(moved, 1);
+    os_calls_reset();
+    assert_int_equal(fixture_stats(fixture, "q").depth, 2);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
 /* 0 moved means that there is none: not that the first lane looked at had none. */
 static void uncounted_lanes_without_ready_messages_do_not_end_a_redrive(void **state)
 {
@@ -172,6 +196,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(there_and_back, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_refused_move_changes_nothing, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(the_reserve_is_used_before_a_move_is_refused, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(uncounted_lanes_without_ready_messages_do_not_end_a_redrive,
                                         fixture_setup, fixture_teardown),
