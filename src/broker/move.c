@@ -11,8 +11,9 @@
 #include "os/time.h"
 
 #define CONFLICTS_MAX 100
-#define BUSY_TRIES 1000 /* of a millisecond, for a message that another thread is moving */
-#define VISITS_MAX 300  /* looks at lanes under one holding of the locks */
+#define BUSY_TRIES 1000  /* of a millisecond, for a message that another thread is moving */
+#define VISITS_MAX 300   /* looks at lanes under one holding of the locks */
+#define SKIPPED_NAMED 10 /* messages that a redrive names in the log; then it says how many */
 #define BULK_RUN 4 /* messages that a lane gave at a time, from which on many are read at once */
 
 /* One message on its way. */
@@ -45,6 +46,8 @@ struct move {
     struct record_message *wanted; /* MOVE_MAX in scratch memory: to be copied first */
     uint32_t wanted_count;
     uint64_t wanted_bytes;
+    struct uuid *gone; /* MOVE_MAX in scratch memory: what was apart of them was not there */
+    uint32_t gone_count;
     bool blocked; /* by one that must be copied first */
     bool within;  /* a work of this thread that goes on after: its markers must stay in force */
 };
@@ -75,8 +78,10 @@ static int prepare(struct move *move, struct broker *broker, struct local_queue 
     move->messages = pool_zalloc(broker->scratch, MOVE_MAX * sizeof(*move->messages));
     move->copies = pool_zalloc(broker->scratch, MOVE_MAX * sizeof(*move->copies));
     move->wanted = pool_zalloc(broker->scratch, MOVE_MAX * sizeof(*move->wanted));
-    *result = move->messages && move->copies && move->wanted ? broker_open_db(broker, from, true)
-                                                             : ENOMEM;
+    move->gone = pool_zalloc(broker->scratch, MOVE_MAX * sizeof(*move->gone));
+    *result = move->messages && move->copies && move->wanted && move->gone
+                  ? broker_open_db(broker, from, true)
+                  : ENOMEM;
     if (!*result)
         *result = broker_open_db(broker, to, true);
     return broker_is_fatal(*result) ? broker_fail(broker, *result, "open a queue") : 0;
@@ -137,6 +142,23 @@ static struct copy *find_copy(const struct move *move, const struct uuid *id)
     return NULL;
 }
 
+/* The place in move->gone of one whose part was not there when it was to be copied. If the message
+ * is, that part is lost: its record goes first whenever it is removed or moved. */
+static struct uuid *find_gone(const struct move *move, const struct record_message *message)
+{
+    for (uint32_t i = 0; message->apart && i < move->gone_count; i++)
+        if (uuid_equal(&move->gone[i], &message->id))
+            return &move->gone[i];
+    return NULL;
+}
+
+static void note_gone(struct move *move, const struct uuid *id)
+{
+    if (move->gone_count == MOVE_MAX) /* those have left the queue, or are found again */
+        move->gone_count = 0;
+    move->gone[move->gone_count++] = *id;
+}
+
 /* True when a message can be moved now; otherwise it is noted, as far as there is room, as one to
  * be copied first. */
 static bool is_movable(struct move *move, const struct record_message *message)
@@ -165,14 +187,15 @@ static int copy_wanted(struct move *move, unsigned *tries, int *result, uint8_t 
             return -1;
         if (outcome == APART_COPIED)
             move->copies[move->copy_count++].message = move->wanted[i];
-        if (outcome == APART_COPIED || outcome == APART_FAILED)
+        if (outcome == APART_GONE)
+            note_gone(move, &move->wanted[i].id);
+        if (outcome != APART_BUSY)
             continue;
         if (++*tries > BUSY_TRIES) {
             *status = FIBP_STORAGE_ERROR;
             return 0;
         }
-        if (outcome == APART_BUSY)
-            futex_wait(&never, 0, 1);
+        futex_wait(&never, 0, 1);
     }
     return 0;
 }
@@ -405,7 +428,9 @@ static int collect_leased(struct move *move, struct dead_letter *letter)
         letter->status = FIBP_STORAGE_ERROR;
     if (result)
         return broker_is_fatal(result) ? result : 0;
-    if (is_movable(move, &message))
+    if (find_gone(move, &message))
+        letter->status = FIBP_STORAGE_ERROR;
+    else if (is_movable(move, &message))
         move->messages[move->count++] = (struct moving){.id = letter->id,
                                                         .lane = lease->lane,
                                                         .lease = lease,
@@ -528,6 +553,18 @@ static bool read_next(struct lane_reader *reader, struct str *key, struct str *v
     return true;
 }
 
+/* Passes over a message whose part is lost, which nothing can be done with but to delete it. */
+static void skip_damaged(struct move *move, struct uuid *gone)
+{
+    uint8_t id[UUID_TEXT_SIZE];
+    uuid_format(gone, id);
+    *gone = move->gone[--move->gone_count];
+    if (move->order->skipped++ < SKIPPED_NAMED)
+        log_write(LOG_ERROR, "store",
+                  "queue \"%.*s\": message %.*s is not whole and cannot be moved; skipped",
+                  STR_PRINT(move->from.queue->name), UUID_TEXT_SIZE, id);
+}
+
 /* Collects a message when it is ready; false when it must be copied first. */
 static bool collect(struct move *move, struct lane *lane, uint64_t seq, struct str value)
 {
@@ -539,7 +576,12 @@ static bool collect(struct move *move, struct lane *lane, uint64_t seq, struct s
         lease = queue_lease_find(move->from.queue, &message.id);
     if (lease && lease->state != LEASE_RETURNED)
         return true;
-    if (!is_movable(move, &message))
+    struct uuid *gone = find_gone(move, &message);
+    if (gone && !move->blocked) {
+        skip_damaged(move, gone);
+        return true;
+    }
+    if (gone || !is_movable(move, &message))
         return false;
     if (move->blocked) /* what stands behind one that must be copied is copied with it */
         return false;

@@ -25,8 +25,8 @@ int move_leased(struct broker *broker, struct local_queue *from, struct local_qu
 /* Moves up to `limit` (at most MOVE_MAX) ready messages of an order of `from`, oldest first, with
  * their attempts set to 0 and what was kept of a dead-lettering forgotten; of large ones no more
  * than a few at once. An order that is not built is built first. *moved tells how many: it can be 0
- * although order_first has more. Leased ones are passed over, the order does not come back to them.
- */
+ * although order_first has more. Leased ones are passed over, the order does not come back to them;
+ * nor to damaged ones, which are logged and counted in order->skipped. */
 int move_ready(struct broker *broker, struct local_queue *from, struct local_queue *to,
                struct order *order, uint32_t limit, uint32_t *moved, uint8_t *status)
     __attribute__((warn_unused_result));

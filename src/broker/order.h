@@ -22,6 +22,7 @@ struct order {
     uint64_t before;    /* messages from this number on do not belong to it */
     uint64_t next_lane; /* where building goes on */
     uint32_t run;       /* messages that the last lane gave at a time (broker/move) */
+    uint64_t skipped;   /* messages that could not be moved since they are damaged */
     bool built;
 };
 

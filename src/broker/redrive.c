@@ -3,6 +3,7 @@
 #include "broker/move.h"
 #include "broker/task.h"
 #include "fibp/status.h"
+#include "os/log.h"
 
 #define DLQ_SUFFIX STR(".dlq")
 
@@ -68,6 +69,11 @@ static int move(struct broker *broker, struct redrive *redrive, struct local_que
         status != FIBP_OK || !order_first(&redrive->order) || (operation->limit && moved == left);
     if (status != FIBP_OK)
         task_stop(&redrive->task, status, NULL);
+    if (*done && redrive->order.skipped)
+        log_write(LOG_ERROR, "store",
+                  "redrive of queue \"%.*s\": %llu moved, %llu that are damaged stay",
+                  STR_PRINT(from->queue->name), (unsigned long long)operation->moved,
+                  (unsigned long long)redrive->order.skipped);
     return 0;
 }
 

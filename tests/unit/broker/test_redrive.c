@@ -77,6 +77,59 @@ static void the_oldest_go_first(void **state)
     assert_int_equal(fixture_stats(fixture, "q").depth, 35);
 }
 
+/* Deletes a chunk of a message. */
+static void lose_chunk(struct fixture *fixture, const char *queue, const struct uuid *id,
+                       uint32_t number)
+{
+    struct local_queue *local = NULL;
+    uint8_t key[RECORD_CHUNK_KEY_SIZE];
+    DB_TXN *txn = NULL;
+    record_chunk_key(key, id, number);
+    assert_int_equal(broker_find_queue(fixture->broker, str_from_c(queue), &local), 0);
+    assert_int_equal(env_begin(fixture->env, &txn), 0);
+    assert_int_equal(queue_db_delete(local->db, txn, str_of(key, sizeof(key))), 0);
+    assert_int_equal(env_commit(txn, ENV_COMMIT_MEMORY), 0);
+}
+
+/* What the store has lost a part of is named, and holds back nobody. */
+static void damaged_ones_stay(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    struct uuid damaged[3];
+    struct delivered got[16];
+    unsigned lost = 0;
+    fixture_create(fixture, "q");
+    for (uint32_t i = 0; i < 12; i++) {
+        struct operation_enqueue *enqueue =
+            large_frame("q.dlq", i < 6 ? "a" : "b", i, i % 3 ? 100000 + i : 10 + i);
+        fixture_execute(fixture, &enqueue->operation);
+        assert_int_equal(enqueue->items[0].status, FIBP_OK);
+        if (i == 1 || i == 2 || i == 10)
+            damaged[lost++] = enqueue->items[0].id;
+        fixture_frame_free(enqueue);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        lose_chunk(fixture, "q.dlq", &damaged[i], i % 2);
+    expect_redriven(fixture, "q.dlq", 2, 2);
+    expect_redriven(fixture, "q.dlq", 0, 7);
+    expect_redriven(fixture, "q.dlq", 0, 0);
+    assert_int_equal(fixture_stats(fixture, "q.dlq").depth, 3);
+    assert_int_equal(fixture_stats(fixture, "q").depth, 9);
+    assert_int_equal(fixture_queue(fixture, "q")->counters->redriven, 9);
+    large_subscribe(fixture, "q", &subscription);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 16), 9);
+    fixture_unsubscribe(fixture, &subscription);
+    struct large_stored stored = large_look(fixture, "q");
+    assert_int_equal(stored.orphans, 0);
+    assert_int_equal(stored.markers, 0);
+    assert_int_equal(purged(fixture, "q.dlq").purged, 3);
+    stored = large_look(fixture, "q.dlq");
+    assert_int_equal(stored.markers, 0);
+    assert_int_equal(stored.chunks, 0);
+}
+
 /* REDRIVE_LANES: of how many keys; 100,000 is the long form. */
 static void many_lanes_cost_what_their_messages_cost(void **state)
 {
@@ -545,6 +598,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(refusals_come_in_their_order),
         TEST(the_oldest_go_first),
+        TEST(damaged_ones_stay),
         cmocka_unit_test_setup_teardown(many_lanes_cost_what_their_messages_cost, setup_large,
                                         fixture_teardown),
         TEST(leased_messages_stay_and_do_not_count),
