@@ -107,6 +107,7 @@ static int collect_batch(struct purge *purge, struct broker *broker, struct loca
 {
     struct lane *lane = NULL;
     struct str key, value;
+    uint64_t from_lane = purge->lane, from_seq = purge->seq;
     purge->count = 0;
     int result = read_batch(purge, broker, local);
     if (result == DB_NOTFOUND) {
@@ -130,6 +131,10 @@ static int collect_batch(struct purge *purge, struct broker *broker, struct loca
             purge->seq = 0;
             break;
         }
+    }
+    if (result) { /* what was passed is still to be done */
+        purge->lane = from_lane;
+        purge->seq = from_seq;
     }
     return result;
 }
