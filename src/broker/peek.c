@@ -39,7 +39,7 @@ struct peek {
     struct pool *memory;
     struct peek_row *rows, **last;
     uint32_t row_count;
-    bool ended;
+    bool ended, no_memory;
     size_t bytes;
     uint64_t wall_ms, monotonic_ms; /* of the step */
     size_t step_bytes;              /* put together in it */
@@ -173,10 +173,18 @@ static int select_step(struct peek *peek, struct broker *broker, struct local_qu
 
 /* --- one row --- */
 
+/* A copy that lives as long as the answer. */
+static struct str keep(struct peek *peek, struct str text)
+{
+    struct str kept = pool_str(peek->memory, text);
+    if (!kept.data)
+        peek->no_memory = true;
+    return kept;
+}
+
 /* Headers as far as they are whole, and what stands behind them. */
 static void split_body(struct peek *peek, struct peek_row *row, struct str body)
 {
-    struct pool *pool = peek->memory;
     struct wire_reader reader;
     struct wire_pair pair;
     struct str payload;
@@ -190,7 +198,7 @@ static void split_body(struct peek *peek, struct peek_row *row, struct str body)
         whole++;
         end = reader.at;
     }
-    row->headers = pool_str(pool, str_of(body.data, (size_t)(end - body.data)));
+    row->headers = keep(peek, str_of(body.data, (size_t)(end - body.data)));
     if (row->headers.data && whole < count)
         bytes_put_u16((uint8_t *)(uintptr_t)row->headers.data, whole);
     row->headers_cut = whole < count;
@@ -201,14 +209,13 @@ static void split_body(struct peek *peek, struct peek_row *row, struct str body)
     payload = str_of(reader.at, wire_remaining(&reader));
     if (payload.size > operation_of(peek)->payload_max)
         payload.size = operation_of(peek)->payload_max;
-    row->payload = pool_str(pool, payload);
+    row->payload = keep(peek, payload);
 }
 
 /* The first bytes of what is apart, when all of the headers are in R; else all of it. */
 static int add_apart(struct peek *peek, struct broker *broker, struct local_queue *local,
                      struct peek_row *row, const struct record_message *message)
 {
-    struct pool *pool = peek->memory;
     uint8_t key[RECORD_CHUNK_KEY_SIZE];
     unsigned tries = 0;
     int result;
@@ -237,34 +244,35 @@ static int add_apart(struct peek *peek, struct broker *broker, struct local_queu
     struct str payload = buf_str(&broker->rewritten);
     if (payload.size > operation_of(peek)->payload_max)
         payload.size = operation_of(peek)->payload_max;
-    row->payload = pool_str(pool, payload);
+    row->payload = keep(peek, payload);
     return 0;
 }
 
 static int add_row(struct peek *peek, struct broker *broker, struct local_queue *local,
                    const struct record_message *message, const struct peek_row *known)
 {
-    struct pool *pool = peek->memory;
-    struct peek_row *row = pool_alloc(pool, sizeof(*row));
+    struct peek_row *row = pool_alloc(peek->memory, sizeof(*row));
     if (!row)
         return ENOMEM;
     *row = *known;
     row->id = message->id;
-    row->fairness_key = pool_str(pool, known->fairness_key);
-    row->throttle_keys = pool_str(pool, known->throttle_keys);
+    row->fairness_key = keep(peek, known->fairness_key);
+    row->throttle_keys = keep(peek, known->throttle_keys);
     row->weight = message->weight;
     row->attempt = message->attempt;
     row->enqueued_ms = message->enqueued_ms;
     row->is_dead = message->is_dead;
     if (message->is_dead) {
         row->dead_ms = message->dead.dead_ms;
-        row->reason = pool_str(pool, message->dead.reason);
-        row->origin = pool_str(pool, message->dead.origin);
+        row->reason = keep(peek, message->dead.reason);
+        row->origin = keep(peek, message->dead.origin);
     }
     split_body(peek, row, message->body);
     int result = message->apart ? add_apart(peek, broker, local, row, message) : 0;
     if (result == DB_NOTFOUND) /* it is being removed */
         result = 0;
+    if (peek->no_memory) /* half a row says what is not true */
+        return ENOMEM;
     *peek->last = row;
     peek->last = &row->next;
     peek->row_count++;
