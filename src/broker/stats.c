@@ -39,47 +39,59 @@ static int compare_rows(const void *a, const void *b)
                        ((const struct operation_queue_row *)b)->name);
 }
 
-/* Under the catalog lock, so that no queue goes. */
-static int list_locked(struct broker *broker, struct operation_list_queues *list)
+/* The catalog lock is held only while queues are looked up, not while each one's lock is waited
+ * for: everybody who does not know a queue yet needs it. A queue that is deleted meanwhile is not
+ * freed before this thread has acted on that (broker_refresh). */
+
+/* Under the catalog lock: a row for each queue, with its name, and the queues. */
+static struct queue **find_all(struct broker *broker, struct operation_list_queues *list)
 {
     struct scheduler *scheduler = broker->scheduler;
+    struct queue **queues = malloc((scheduler->queue_count + 1) * sizeof(struct queue *));
     size_t names = 0;
-    free(list->rows); /* of a first try that a recovery cut short */
-    list->rows = NULL;
-    list->count = 0;
-    for (uint32_t i = 0; i < ZONE_QUEUES; i++) {
-        struct queue *queue = atomic_load_explicit(&scheduler->queues[i], memory_order_relaxed);
-        if (queue && !atomic_load(&queue->dead))
-            names += queue->name.size;
-    }
-    list->rows = malloc(scheduler->queue_count * sizeof(*list->rows) + names + 1);
-    if (!list->rows) {
-        list->operation.status = FIBP_CHANNEL_FULL;
-        return 0;
-    }
-    uint8_t *name = (uint8_t *)(list->rows + scheduler->queue_count);
-    for (uint32_t i = 0; i < ZONE_QUEUES && list->count < scheduler->queue_count; i++) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; queues && i < ZONE_QUEUES && count < scheduler->queue_count; i++) {
         struct queue *queue = atomic_load_explicit(&scheduler->queues[i], memory_order_relaxed);
         if (!queue || atomic_load(&queue->dead))
             continue;
-        struct operation_queue_row *row = &list->rows[list->count++];
-        memcpy(name, queue->name.data, queue->name.size);
-        row->name = str_of(name, queue->name.size);
-        name += queue->name.size;
-        if (fill_totals(broker, queue, row) != 0)
-            return -1;
+        queues[count++] = queue;
+        names += queue->name.size;
     }
-    qsort(list->rows, list->count, sizeof(*list->rows), compare_rows);
-    return 0;
+    list->rows = queues ? malloc(count * sizeof(*list->rows) + names + 1) : NULL;
+    if (!list->rows) {
+        free(queues);
+        return NULL;
+    }
+    uint8_t *name = (uint8_t *)(list->rows + count);
+    for (; list->count < count; list->count++) {
+        struct str from = queues[list->count]->name;
+        memcpy(name, from.data, from.size);
+        list->rows[list->count].name = str_of(name, from.size);
+        name += from.size;
+    }
+    return queues;
 }
 
 int broker_list_queues(struct broker *broker, struct operation *operation)
 {
+    struct operation_list_queues *list = (struct operation_list_queues *)operation;
+    int status = 0;
+    free(list->rows); /* of a first try that a recovery cut short */
+    list->rows = NULL;
+    list->count = 0;
     operation->status = FIBP_OK;
     if (broker_lock(broker, &broker->scheduler->catalog_lock) != 0)
         return -1;
-    int status = list_locked(broker, (struct operation_list_queues *)operation);
+    struct queue **queues = find_all(broker, list);
     lock_release(&broker->scheduler->catalog_lock);
+    if (!queues) {
+        operation->status = FIBP_CHANNEL_FULL;
+        return 0;
+    }
+    for (uint32_t i = 0; i < list->count && status == 0; i++)
+        status = fill_totals(broker, queues[i], &list->rows[i]);
+    free(queues);
+    qsort(list->rows, list->count, sizeof(*list->rows), compare_rows);
     return status;
 }
 
@@ -210,31 +222,23 @@ static void fill_waits(uint64_t numbers[DETAILS], const struct histogram *waits)
     numbers[DETAIL_WAIT_MAX_MS] = atomic_load(&waits->max);
 }
 
-/* Messages in the dead-letter queue of a queue. Under the catalog lock. */
-static int count_dead_letters(struct broker *broker, struct str name, uint64_t *count)
+/* The dead-letter queue of a queue, or NULL. Under the catalog lock. */
+static struct queue *find_dlq(const struct broker *broker, struct str name)
 {
     uint8_t text[512];
-    struct operation_queue_row row;
-    *count = 0;
     if (name.size + DLQ_SUFFIX.size > sizeof(text) || str_ends_with(name, DLQ_SUFFIX))
-        return 0;
+        return NULL;
     memcpy(text, name.data, name.size);
     memcpy(text + name.size, DLQ_SUFFIX.data, DLQ_SUFFIX.size);
-    struct queue *dlq =
-        scheduler_find(broker->scheduler, str_of(text, name.size + DLQ_SUFFIX.size));
-    if (!dlq)
-        return 0;
-    if (fill_totals(broker, dlq, &row) != 0)
-        return -1;
-    *count = row.depth;
-    return 0;
+    return scheduler_find(broker->scheduler, str_of(text, name.size + DLQ_SUFFIX.size));
 }
 
-/* Under the catalog lock. */
-static int fill_details(struct broker *broker, struct queue *queue,
+/* `dlq` may be NULL. */
+static int fill_details(struct broker *broker, struct queue *queue, struct queue *dlq,
                         struct operation_queue_details *details, struct operation_details_row *row)
 {
     struct histogram waits;
+    struct operation_queue_row letters = {.depth = 0};
     if (broker_lock(broker, &queue->lock) != 0)
         return -1;
     numbers_locked(queue, row->numbers);
@@ -246,7 +250,10 @@ static int fill_details(struct broker *broker, struct queue *queue,
     fill_waits(row->numbers, &waits);
     if (details->histograms)
         row->waits = waits;
-    return count_dead_letters(broker, queue->name, &row->numbers[DETAIL_DEAD_LETTERS]);
+    if (dlq && fill_totals(broker, dlq, &letters) != 0)
+        return -1;
+    row->numbers[DETAIL_DEAD_LETTERS] = letters.depth;
+    return 0;
 }
 
 static int compare_queues(const void *a, const void *b)
@@ -285,8 +292,10 @@ static struct operation_details_row *make_rows(struct queue *const *queues, uint
     for (uint32_t i = 0; i < count; i++)
         names += queues[i]->name.size;
     struct operation_details_row *rows = calloc(1, count * sizeof(*rows) + names + 1);
+    if (!rows)
+        return NULL;
     uint8_t *name = (uint8_t *)(rows + count);
-    for (uint32_t i = 0; rows && i < count; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         memcpy(name, queues[i]->name.data, queues[i]->name.size);
         rows[i].name = str_of(name, queues[i]->name.size);
         name += queues[i]->name.size;
@@ -294,32 +303,36 @@ static struct operation_details_row *make_rows(struct queue *const *queues, uint
     return rows;
 }
 
-/* Under the catalog lock, so that no queue goes. */
-static int details_locked(struct broker *broker, struct operation_queue_details *details)
-{
+/* Queues of an answer and their dead-letter queues or NULL. */
+struct details_page {
     struct queue *chosen[2 * (FRAMED_DETAILS_PAGE + 1)];
+    struct queue *dlqs[FRAMED_DETAILS_PAGE];
+};
+
+/* Under the catalog lock. */
+static void find_page(struct broker *broker, struct operation_queue_details *details,
+                      struct details_page *page)
+{
     uint32_t limit = details->limit && details->limit < FRAMED_DETAILS_PAGE ? details->limit
                                                                             : FRAMED_DETAILS_PAGE;
     uint32_t count = 0;
     if (details->queue.size) {
-        chosen[0] = scheduler_find(broker->scheduler, details->queue);
-        count = chosen[0] != NULL;
+        page->chosen[0] = scheduler_find(broker->scheduler, details->queue);
+        count = page->chosen[0] != NULL;
         if (!count)
             details->operation.status = FIBP_QUEUE_NOT_FOUND;
-    } else {
-        count = choose_page(broker->scheduler, details, limit + 1, chosen); /* one more: `more` */
+    } else { /* one more: `more` */
+        count = choose_page(broker->scheduler, details, limit + 1, page->chosen);
     }
     details->more = !details->queue.size && count > limit;
     count = details->more ? limit : count;
-    details->rows = make_rows(chosen, count);
+    details->rows = make_rows(page->chosen, count);
     if (!details->rows)
         details->operation.status = FIBP_CHANNEL_FULL;
     details->count = details->rows ? count : 0;
     details->broker[BROKER_QUEUES] = broker->scheduler->queue_count;
     for (uint32_t i = 0; i < details->count; i++)
-        if (fill_details(broker, chosen[i], details, &details->rows[i]) != 0)
-            return -1;
-    return 0;
+        page->dlqs[i] = find_dlq(broker, page->chosen[i]->name);
 }
 
 static void fill_broker(const struct broker *broker, struct operation_queue_details *details)
@@ -347,6 +360,8 @@ static void fill_broker(const struct broker *broker, struct operation_queue_deta
 int broker_queue_details(struct broker *broker, struct operation *operation)
 {
     struct operation_queue_details *details = (struct operation_queue_details *)operation;
+    struct details_page page;
+    int status = 0;
     free(details->rows); /* of a first try that a recovery cut short */
     free(details->limits);
     details->rows = NULL;
@@ -356,7 +371,9 @@ int broker_queue_details(struct broker *broker, struct operation *operation)
     fill_broker(broker, details);
     if (broker_lock(broker, &broker->scheduler->catalog_lock) != 0)
         return -1;
-    int status = details_locked(broker, details);
+    find_page(broker, details, &page);
     lock_release(&broker->scheduler->catalog_lock);
+    for (uint32_t i = 0; i < details->count && status == 0; i++)
+        status = fill_details(broker, page.chosen[i], page.dlqs[i], details, &details->rows[i]);
     return status;
 }

@@ -1,5 +1,10 @@
 #include "unit/broker/fixture.h"
 
+#include <poll.h>
+#include <sys/syscall.h>
+
+#include "os/thread.h"
+
 static struct operation_queue_details *ask(struct fixture *fixture, const char *queue,
                                            const char *after, uint32_t limit)
 {
@@ -117,6 +122,75 @@ static void what_a_hook_rejects_or_fails_at_is_counted(void **state)
     operation_free(&details->operation);
 }
 
+/* --- locks --- */
+
+struct asking {
+    struct fixture *fixture;
+    struct operation *operation;
+    _Atomic pid_t thread;
+};
+
+static void ask_on_thread(void *argument)
+{
+    struct asking *asking = argument;
+    atomic_store(&asking->thread, (pid_t)syscall(SYS_gettid));
+    fixture_execute(asking->fixture, asking->operation);
+}
+
+/* A thread that runs nothing but that sleeps in a lock. */
+static bool sleeps(pid_t thread)
+{
+    char path[64], line[512] = "";
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)thread);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return false;
+    bool read = fgets(line, sizeof(line), file) != NULL;
+    fclose(file);
+    const char *name_end = read ? strrchr(line, ')') : NULL;
+    return name_end && name_end[2] == 'S';
+}
+
+/* Whether the catalog lock is free while a queue's lock is waited for. */
+static bool leaves_catalog_alone(struct fixture *fixture, struct operation *operation)
+{
+    struct scheduler *scheduler = fixture->broker->scheduler;
+    struct asking asking = {.fixture = fixture, .operation = operation};
+    struct thread thread;
+    struct err err;
+    struct queue *queue = fixture_queue(fixture, "q");
+    assert_int_equal(scheduler_lock(scheduler, &queue->lock), LOCK_HELD);
+    assert_int_equal(thread_create(&thread, "asking", ask_on_thread, &asking, &err), 0);
+    while (!atomic_load(&asking.thread) || !sleeps(asking.thread))
+        poll(NULL, 0, 1);
+    bool is_free = pthread_mutex_trylock(&scheduler->catalog_lock.mutex) == 0;
+    if (is_free)
+        lock_release(&scheduler->catalog_lock);
+    lock_release(&queue->lock);
+    thread_join(&thread);
+    return is_free;
+}
+
+static void nobody_waits_for_the_catalog_meanwhile(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q.dlq", "k", 1, 0, 3, NULL);
+    struct operation_queue_details *details = calloc(1, sizeof(*details));
+    details->operation.kind = OPERATION_QUEUE_DETAILS;
+    assert_true(leaves_catalog_alone(fixture, &details->operation));
+    assert_int_equal(details->count, 2);
+    assert_int_equal(details->rows[0].numbers[DETAIL_DEAD_LETTERS], 3);
+    operation_free(&details->operation);
+    struct operation_list_queues *list = calloc(1, sizeof(*list));
+    list->operation.kind = OPERATION_LIST_QUEUES;
+    assert_true(leaves_catalog_alone(fixture, &list->operation));
+    assert_int_equal(list->count, 2);
+    assert_true(str_equal(list->rows[1].name, STR("q.dlq")));
+    assert_int_equal(list->rows[1].depth, 3);
+    operation_free(&list->operation);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -125,6 +199,7 @@ int main(void)
         TEST(counters_follow_what_happens),
         TEST(pages_follow_each_other),
         TEST(a_queue_that_is_not_there_is_said),
+        TEST(nobody_waits_for_the_catalog_meanwhile),
         TEST(what_a_hook_rejects_or_fails_at_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
