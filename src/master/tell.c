@@ -162,7 +162,7 @@ static bool read_line(int fd, uint64_t deadline, char *line, size_t size)
 static int tell_by_control(const struct tell *tell, int fd)
 {
     static const char error[] = "error: ";
-    static char line[CONTROL_LINE_MAX];
+    static char line[CONTROL_LINE_MAX + 1]; /* read_line fills all but the last byte */
     static const char text[] = "ok: ";
     bool executes = tell->signal == &execute;
     char command[CONTROL_REQUEST_MAX];
