@@ -27,6 +27,12 @@ static bool flush(struct pipeline *pipeline, enum zone_thread thread)
     return confirmed;
 }
 
+/* The store thread looks at sync_failed and at the zone's state, and tells the master. */
+static void wake_store_thread(struct pipeline *pipeline)
+{
+    zone_wake(&pipeline->options.zone->slots[pipeline->options.slot]);
+}
+
 void sync_thread_confirm(struct pipeline *pipeline, enum zone_thread thread,
                          struct operation *first)
 {
@@ -40,8 +46,8 @@ void sync_thread_confirm(struct pipeline *pipeline, enum zone_thread thread,
         pipeline_post_result(pipeline, first);
         first = next;
     }
-    if (!durable) /* the store thread looks at sync_failed and at the zone's state */
-        zone_wake(&pipeline->options.zone->slots[pipeline->options.slot]);
+    if (!durable)
+        wake_store_thread(pipeline);
 }
 
 void sync_thread_run(void *argument)
@@ -62,7 +68,9 @@ void sync_thread_run(void *argument)
         futex_wait(&pipeline->sync_wake, seen,
                    interval ? conf->store.sync_interval_ms : UINT64_MAX);
         atomic_store(&pipeline->sync_idle, 0);
-        if (interval && mailbox_empty(&pipeline->flushes) && !flush(pipeline, ZONE_SYNC_THREAD))
+        if (interval && mailbox_empty(&pipeline->flushes) && !flush(pipeline, ZONE_SYNC_THREAD)) {
+            wake_store_thread(pipeline);
             break;
+        }
     }
 }

@@ -300,6 +300,37 @@ static void subscriptions_go_from_one_environment_to_the_next(void **state)
     stop(bench);
 }
 
+static int sync_in_vain(int fd)
+{
+    (void)fd;
+    errno = EIO;
+    return -1;
+}
+
+/* Nobody has to send anything, and no sleep has to end, until a failed flush is known. */
+static void a_failed_interval_flush_wakes_the_store_thread(void **state)
+{
+    struct bench *bench = *state;
+    struct zone_slot *slot = &bench->fixture->zone->slots[0];
+    bench->conf.store.durability = CONF_DURABILITY_INTERVAL;
+    bench->conf.store.sync_interval_ms = 5;
+    start(bench);
+    struct operation *enqueue = message("q"); /* its file is made */
+    assert_int_equal(run(bench, enqueue), FIBP_OK);
+    message_free(enqueue);
+    os_calls.fdatasync = sync_in_vain;
+    uint32_t before = atomic_load(&slot->wake);
+    enqueue = message("q");
+    submit(bench, &enqueue, 1); /* the first time that it is woken */
+    UNTIL(bench, pipeline_state(bench->pipeline) == PIPELINE_FAILED);
+    assert_true(atomic_load(&slot->wake) - before >= 2);
+    os_calls.fdatasync = sync_or_hang;
+    stop(bench);
+    pipeline_stop(bench->pipeline, true); /* it may not have been looked at */
+    UNTIL(bench, is_back(bench, enqueue));
+    message_free(enqueue);
+}
+
 /* Goes on in a child without the threads; this process ends as that one does. */
 static void leave_threads(struct bench *bench)
 {
@@ -391,6 +422,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(subscriptions_go_from_one_environment_to_the_next, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_failed_interval_flush_wakes_the_store_thread, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(what_hung_is_sorted_and_goes_on, setup, teardown),
     };
