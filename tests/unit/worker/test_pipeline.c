@@ -331,6 +331,27 @@ static void a_failed_interval_flush_wakes_the_store_thread(void **state)
     message_free(enqueue);
 }
 
+/* So a worker that ends may submit messages whose scripts it could not ask any more. */
+static void what_comes_after_the_end_is_refused(void **state)
+{
+    struct bench *bench = *state;
+    start(bench);
+    pipeline_stop(bench->pipeline, true);
+    UNTIL(bench, pipeline_state(bench->pipeline) == PIPELINE_AWAY);
+    struct operation *enqueue = message("q");
+    submit(bench, &enqueue, 1);
+    pipeline_stop(bench->pipeline, true);
+    UNTIL(bench, is_back(bench, enqueue));
+    assert_int_equal(enqueue->status, FIBP_STORAGE_ERROR);
+    message_free(enqueue);
+    start(bench);
+    struct operation *stats = asking("q");
+    assert_int_equal(run(bench, stats), FIBP_OK);
+    assert_int_equal(((struct operation_get_stats *)stats)->totals.depth, 0);
+    operation_free(stats);
+    stop(bench);
+}
+
 /* Goes on in a child without the threads; this process ends as that one does. */
 static void leave_threads(struct bench *bench)
 {
@@ -425,6 +446,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_failed_interval_flush_wakes_the_store_thread, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(what_comes_after_the_end_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(what_hung_is_sorted_and_goes_on, setup, teardown),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
