@@ -34,6 +34,8 @@ static int open_file(struct queue_db_cache *cache, struct queue_db *queue)
     if (!result)
         result = queue->db->open(queue->db, NULL, name, NULL, DB_BTREE, DB_AUTO_COMMIT | DB_THREAD,
                                  0600);
+    if (!result)
+        result = queue_file_settle(cache->env, queue->id);
     if (result && queue->db)
         (void)queue->db->close(queue->db, DB_NOSYNC);
     return result;

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "os/calls.h"
@@ -42,22 +43,33 @@ static int make_empty(const char *path, struct err *err)
     return result ? env_error(err, result, "make %s", path) : 0;
 }
 
-static void remove_unfinished(const char *store)
+/* Synced before, since one of them may have got its name already. */
+static int remove_unfinished(const char *store, struct err *err)
 {
     char path[PATH_SIZE];
+    bool synced = false;
+    int status = 0;
     DIR *dir = io_path_join(path, sizeof(path), store, "queues", NULL) == 0 ? opendir(path) : NULL;
     if (!dir)
-        return;
-    for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir))
-        if (str_ends_with(str_from_c(entry->d_name), STR(UNFINISHED)))
+        return 0;
+    for (struct dirent *entry = readdir(dir); entry && status == 0; entry = readdir(dir)) {
+        if (!str_ends_with(str_from_c(entry->d_name), STR(UNFINISHED)))
+            continue;
+        if (!synced)
+            status = io_sync_dir(path, err);
+        synced = true;
+        if (status == 0)
             (void)unlinkat(dirfd(dir), entry->d_name, 0);
+    }
     closedir(dir);
+    return status;
 }
 
 int queue_file_prepare(const struct env_options *options, struct err *err)
 {
     char path[PATH_SIZE];
-    remove_unfinished(options->path);
+    if (remove_unfinished(options->path, err) != 0)
+        return -1;
     if (io_path_join(path, sizeof(path), options->regions, QUEUE_FILE_EMPTY, err) != 0)
         return -1;
     return make_empty(path, err);
@@ -115,21 +127,46 @@ static int sync_folder(const char *path)
     return result;
 }
 
+static int find_paths(const struct env *env, uint64_t id, char path[PATH_SIZE],
+                      char folder[PATH_SIZE])
+{
+    char name[QUEUE_FILE_NAME_SIZE];
+    queue_file_name(name, id);
+    return io_path_join(path, PATH_SIZE, env->path, name, NULL) == 0 &&
+                   io_path_join(folder, PATH_SIZE, env->path, "queues", NULL) == 0
+               ? 0
+               : ENAMETOOLONG;
+}
+
+/* The other name goes last: as long as it is there, nobody relies on the file to be on the disk. */
 int queue_file_create(const struct env *env, uint64_t id)
 {
     static _Atomic uint32_t number;
-    char name[QUEUE_FILE_NAME_SIZE], folder[PATH_SIZE], path[PATH_SIZE], unfinished[PATH_SIZE + 64];
-    queue_file_name(name, id);
-    if (io_path_join(path, sizeof(path), env->path, name, NULL) != 0 ||
-        io_path_join(folder, sizeof(folder), env->path, "queues", NULL) != 0)
+    char folder[PATH_SIZE], path[PATH_SIZE], unfinished[PATH_SIZE + 64];
+    if (find_paths(env, id, path, folder) != 0)
         return ENAMETOOLONG;
     snprintf(unfinished, sizeof(unfinished), "%s.%d.%u" UNFINISHED, path, (int)getpid(),
              atomic_fetch_add(&number, 1));
     int result = write_new(env, unfinished);
-    if (!result && link(unfinished, path) != 0 && errno != EEXIST)
+    bool linked = !result && link(unfinished, path) == 0;
+    if (!result && !linked && errno != EEXIST)
         result = errno;
-    (void)os_unlink(unfinished);
-    return result ? result : sync_folder(folder);
+    if (!result)
+        result = sync_folder(folder);
+    if (!result || !linked)
+        (void)os_unlink(unfinished);
+    return result;
+}
+
+int queue_file_settle(const struct env *env, uint64_t id)
+{
+    char folder[PATH_SIZE], path[PATH_SIZE];
+    struct stat info;
+    if (find_paths(env, id, path, folder) != 0)
+        return ENAMETOOLONG;
+    if (stat(path, &info) != 0)
+        return errno;
+    return info.st_nlink > 1 ? sync_folder(folder) : 0;
 }
 
 /* Opens it for this thread alone and closes it: fails at once when somebody has a handle. */

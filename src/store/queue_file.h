@@ -34,6 +34,10 @@ int queue_file_load(const char *regions, struct buf *empty, struct err *err)
  * half of it is there under its name. An errno otherwise. */
 int queue_file_create(const struct env *env, uint64_t id) __attribute__((warn_unused_result));
 
+/* Sees that the file, which the caller has open, is on the disk: it may be one that another process
+ * is about to make so, or has failed to. An errno otherwise. */
+int queue_file_settle(const struct env *env, uint64_t id) __attribute__((warn_unused_result));
+
 /* Removes it; env_is_conflict() when somebody has it open, whom Berkeley DB would wait for. Nobody
  * may be about to open it. No harm when it is gone already. Berkeley DB's value. */
 int queue_file_remove(struct env *env, uint64_t id) __attribute__((warn_unused_result));

@@ -106,6 +106,42 @@ static void the_second_creation_leaves_the_first(void **state)
     buf_free(&value);
 }
 
+static unsigned folder_syncs;
+
+static int counting_sync(int fd)
+{
+    folder_syncs++;
+    return fsync(fd);
+}
+
+/* What is confirmed must not be in a file that a power failure takes away: who finds one whose
+ * maker has not synced the folder yet, or could not, does it himself. */
+static void a_file_is_used_when_it_is_on_the_disk(void **state)
+{
+    struct stored *stored = *state;
+    struct queue_db_cache cache;
+    struct queue_db *db = NULL;
+    queue_db_cache_init(&cache, stored->env, 10);
+    os_calls.fsync = failing_sync;
+    assert_int_equal(queue_db_open(&cache, &db, 1, true), EIO);
+    assert_int_equal(queue_db_open(&cache, &db, 1, true), EIO);
+    assert_null(db);
+    os_calls.fsync = counting_sync;
+    assert_int_equal(queue_db_open(&cache, &db, 1, true), 0);
+    assert_int_equal(folder_syncs, 1);
+    queue_db_cache_close(&cache);
+    /* A recovery does it once and for all. */
+    assert_int_equal(env_close(stored->env), 0);
+    folder_syncs = 0;
+    stored->env = stored_env(stored, true);
+    assert_int_equal(folder_syncs, 1);
+    queue_db_cache_init(&cache, stored->env, 10);
+    assert_int_equal(queue_db_open(&cache, &db, 1, true), 0);
+    assert_int_equal(folder_syncs, 1);
+    queue_db_cache_close(&cache);
+    assert_int_equal(count_files(stored), 1);
+}
+
 static void nothing_half_done_stays(void **state)
 {
     struct stored *stored = *state;
@@ -138,6 +174,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(files_come_and_go_without_a_rename, stored_setup,
                                         stored_teardown),
         cmocka_unit_test_setup_teardown(the_second_creation_leaves_the_first, stored_setup,
+                                        stored_teardown),
+        cmocka_unit_test_setup_teardown(a_file_is_used_when_it_is_on_the_disk, stored_setup,
                                         stored_teardown),
         cmocka_unit_test_setup_teardown(nothing_half_done_stays, stored_setup, stored_teardown),
     };
