@@ -185,6 +185,12 @@ static int args_check(struct args *args)
     return 0;
 }
 
+/* No option is called by a digit: a word like this is an argument. */
+static bool args_is_negative_number(const char *text)
+{
+    return text[0] == '-' && text[1] >= '0' && text[1] <= '9';
+}
+
 int args_parse(struct args *args, const struct args_command *const *commands, int argc, char **argv)
 {
     int first = 1, result = 0;
@@ -215,7 +221,8 @@ int args_parse(struct args *args, const struct args_command *const *commands, in
         }
         if (!options_over && strcmp(argv[i], "--") == 0)
             options_over = i >= first;
-        else if (!options_over && argv[i][0] == '-' && argv[i][1] != '\0')
+        else if (!options_over && argv[i][0] == '-' && argv[i][1] != '\0' &&
+                 !args_is_negative_number(argv[i]))
             result = args_take_option(args, argc, argv, &i);
         else
             args->words[args->word_count++] = argv[i];

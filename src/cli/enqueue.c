@@ -94,15 +94,34 @@ static void enqueue_say(const struct enqueue *enqueue, const char *id)
     output_line(&json);
 }
 
+static const char *enqueue_reason(const struct fila_enqueue_result *result)
+{
+    return result->reason[0] ? result->reason : fila_code_text(result->code);
+}
+
+/* For scripts: which of the messages it is that has no id. */
+static void enqueue_say_refused(const struct enqueue *enqueue, size_t index)
+{
+    struct output_json json;
+    if (!enqueue->cli->json)
+        return;
+    output_json_init(&json, stdout);
+    output_object(&json, NULL);
+    output_c_text(&json, "queue", enqueue->queue);
+    if (enqueue->line)
+        output_unsigned(&json, "line", enqueue->line + index);
+    output_c_text(&json, "result", enqueue_reason(&enqueue->results[index]));
+    output_object_end(&json);
+    output_line(&json);
+}
+
 static void enqueue_complain(const struct enqueue *enqueue, size_t index)
 {
-    const struct fila_enqueue_result *result = &enqueue->results[index];
-
     fprintf(stderr, "fila: enqueue ");
     if (enqueue->line)
         fprintf(stderr, "line %" PRIu64 " ", enqueue->line + index);
     fprintf(stderr, "to \"%s\": ", enqueue->queue);
-    output_safe(stderr, result->reason[0] ? result->reason : fila_code_text(result->code), 0);
+    output_safe(stderr, enqueue_reason(&enqueue->results[index]), 0);
     fprintf(stderr, "\n");
 }
 
@@ -118,7 +137,11 @@ static int enqueue_send(struct enqueue *enqueue, size_t count)
     for (size_t i = 0; i < count; i++) {
         if (enqueue->results[i].code == FILA_OK) {
             enqueue_say(enqueue, enqueue->results[i].id);
-        } else if (result == 0 && enqueue->results[i].code == FILA_FORBIDDEN) {
+            continue;
+        }
+        if (result == 0)
+            enqueue_say_refused(enqueue, i);
+        if (result == 0 && enqueue->results[i].code == FILA_FORBIDDEN) {
             enqueue->rejected = true;
             enqueue_complain(enqueue, i);
         } else {

@@ -81,6 +81,18 @@ static void test_everything(void **state)
     finish(&args, &capture);
 }
 
+static void test_negative_numbers(void **state)
+{
+    (void)state;
+    struct capture capture;
+    struct args args;
+    assert_int_equal(PARSE(&args, &capture, "send", "-H", "a=1", "orders", "-1.5", "-n5"), 0);
+    assert_int_equal(args.word_count, 2);
+    assert_string_equal(args.words[1], "-1.5");
+    assert_string_equal(args_value(&args, "number"), "5");
+    finish(&args, &capture);
+}
+
 static void test_global_options_behind(void **state)
 {
     (void)state;
@@ -198,8 +210,11 @@ static void test_numbers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_everything), cmocka_unit_test(test_global_options_behind),
-        cmocka_unit_test(test_help),       cmocka_unit_test(test_misuse),
+        cmocka_unit_test(test_everything),
+        cmocka_unit_test(test_negative_numbers),
+        cmocka_unit_test(test_global_options_behind),
+        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_misuse),
         cmocka_unit_test(test_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

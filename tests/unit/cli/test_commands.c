@@ -329,17 +329,24 @@ static void script_lines(struct server *server)
     server_expect_end(server);
 }
 
+/* Through a pipe, as standard input. */
+static void give_input(const char *text)
+{
+    int pipe_fds[2];
+    assert_int_equal(pipe(pipe_fds), 0);
+    assert_int_equal(write(pipe_fds[1], text, strlen(text)), strlen(text));
+    close(pipe_fds[1]);
+    dup2(pipe_fds[0], STDIN_FILENO);
+    close(pipe_fds[0]);
+}
+
 static void test_enqueue_lines(void **state)
 {
     (void)state;
     struct capture capture;
     struct server server;
-    int pipe_fds[2], saved = dup(STDIN_FILENO);
-    assert_int_equal(pipe(pipe_fds), 0);
-    assert_int_equal(write(pipe_fds[1], "one\n\nthree", 10), 10);
-    close(pipe_fds[1]);
-    dup2(pipe_fds[0], STDIN_FILENO);
-    close(pipe_fds[0]);
+    int saved = dup(STDIN_FILENO);
+    give_input("one\n\nthree");
     server_start(&server, script_lines);
     server_run(&server);
     assert_int_equal(RUN(&server, &capture, "enqueue", "q", "--lines", "--json"), 0);
@@ -386,18 +393,25 @@ static void test_enqueue_rejected(void **state)
     (void)state;
     struct capture capture;
     struct server server;
-    int pipe_fds[2], saved = dup(STDIN_FILENO);
-    assert_int_equal(pipe(pipe_fds), 0);
-    assert_int_equal(write(pipe_fds[1], "one\ntwo\nthree\n", 14), 14);
-    close(pipe_fds[1]);
-    dup2(pipe_fds[0], STDIN_FILENO);
-    close(pipe_fds[0]);
+    int saved = dup(STDIN_FILENO);
+    give_input("one\ntwo\nthree\n");
     server_start(&server, script_rejected);
     server_run(&server);
     assert_int_equal(RUN(&server, &capture, "enqueue", "q", "--lines"), 1);
     assert_string_equal(capture.out, "01010101-0101-0101-0101-010101010101\n"
                                      "01010101-0101-0101-0101-010101010101\n");
     assert_string_equal(capture.err, "fila: enqueue line 2 to \"q\": too late\n");
+    capture_free(&capture);
+    server_stop(&server);
+
+    server_start(&server, script_rejected);
+    server_run(&server);
+    give_input("one\ntwo\nthree\n");
+    assert_int_equal(RUN(&server, &capture, "enqueue", "q", "--lines", "--json"), 1);
+    assert_string_equal(capture.out,
+                        "{\"queue\": \"q\", \"id\": \"01010101-0101-0101-0101-010101010101\"}\n"
+                        "{\"queue\": \"q\", \"line\": 2, \"result\": \"too late\"}\n"
+                        "{\"queue\": \"q\", \"id\": \"01010101-0101-0101-0101-010101010101\"}\n");
     capture_free(&capture);
     dup2(saved, STDIN_FILENO);
     close(saved);
