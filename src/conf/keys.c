@@ -116,7 +116,7 @@ static const struct schema_key scheduler_keys[] = {
     {"max_unacked", SCHEMA_INT, AT(scheduler.max_unacked), .initial = "10000", .min = 1,
      .max = 1000000, .doc = "leases of one consumer beyond which its delivery pauses"},
     {"visibility_timeout", SCHEMA_TIME, AT(scheduler.visibility_timeout_ms), .initial = "30s",
-     .min = 1, .max = 365 * DAY, .doc = "lease time of a queue that names none"},
+     .min = 1, .max = 7 * DAY, .doc = "lease time of a queue that names none"},
     END,
 };
 

@@ -202,7 +202,7 @@ static void test_mistakes(void **state)
         {"fibp: {max_message_size: 1m}",
          "f:1:26: `fibp.max_message_size` (1m) must be at least `fibp.max_frame_size` (16m)\n"},
         {"store: {cache_size: 7m}", "`store.cache_size` must be between 8m and 1024g, not 7m\n"},
-        {"scheduler: {visibility_timeout: 0}", "must be between 1ms and 365d, not 0\n"},
+        {"scheduler: {visibility_timeout: 0}", "must be between 1ms and 7d, not 0\n"},
         {"scheduler: {quantum: 1000001}", "must be between 1 and 1000000, not 1000001\n"},
         {"worker_processes: 33", "must be between 1 and 32, not 33\n"},
         {"store: {pth: x}", "f:1:9: unknown key `pth` in `store`, did you mean `path`?\n"},
