@@ -148,6 +148,21 @@ static int map_control(struct broker *broker, struct err *err)
     return broker->shim ? 0 : -1;
 }
 
+/* A path without blanks for LD_PRELOAD, which takes them for separators. */
+static int link_shim(struct broker *broker, struct err *err)
+{
+    char shim[BROKER_PATH_SIZE], link[BROKER_PATH_SIZE];
+    const char *objs = getenv("FILAD_OBJS");
+    path_in(shim, "%s/tests/process/shim_%s.so", objs ? objs : "objs", broker->options.shim);
+    path_in(link, "%s/shim.so", broker->directory);
+    char *full = realpath(shim, NULL);
+    if (!full) /* the loader would only warn, and the test wait for faults */
+        return err_set_errno(err, errno, "%s", shim);
+    int result = symlink(full, link);
+    free(full);
+    return result == 0 || errno == EEXIST ? 0 : err_set_errno(err, errno, "link %s", link);
+}
+
 int broker_init(struct broker *broker, const struct broker_options *options, struct err *err)
 {
     memset(broker, 0, sizeof *broker);
@@ -178,22 +193,17 @@ int broker_init(struct broker *broker, const struct broker_options *options, str
     path_in(broker->unix_address, "unix:%s/socket", broker->directory);
     path_in(broker->numbered_address, "unix:%s/numbered", broker->directory);
     snprintf(broker->tcp_address, sizeof broker->tcp_address, "127.0.0.1:%d", port);
-    if (map_control(broker, err) != 0)
+    if (map_control(broker, err) != 0 || (broker->options.shim && link_shim(broker, err) != 0))
         return -1;
     return broker_write_conf(broker, NULL, err);
 }
 
 /* ---- start ---- */
 
-/* A path without blanks for LD_PRELOAD, which takes them for separators. */
 static void preload_shim(const struct broker *broker)
 {
-    char shim[BROKER_PATH_SIZE], link[BROKER_PATH_SIZE];
-    const char *objs = getenv("FILAD_OBJS");
-    path_in(shim, "%s/tests/process/shim_%s.so", objs ? objs : "objs", broker->options.shim);
+    char link[BROKER_PATH_SIZE];
     path_in(link, "%s/shim.so", broker->directory);
-    if (symlink(shim, link) != 0 && errno != EEXIST)
-        _exit(126);
     setenv("LD_PRELOAD", link, 1);
     setenv("FILAD_SHIM_CONTROL", broker->control, 1);
     setenv("FILAD_SHIM_STORE", broker->store, 1);
