@@ -183,15 +183,31 @@ static void session_end(struct session *session)
     }
 }
 
+/* Counts the answers that the peer has not taken. */
+static void session_count_unread(struct session *session)
+{
+    struct sessions *sessions = session->sessions;
+    uint64_t bytes = conn_unsent_answers(&session->conn);
+
+    sessions->unread_bytes += bytes - session->unread_bytes;
+    session->unread_bytes = bytes;
+    if (bytes == 0)
+        list_remove(&session->unread);
+    else if (list_empty(&session->unread))
+        list_append(&sessions->unread, &session->unread);
+}
+
 static void session_write(struct session *session)
 {
     uint64_t sent = 0;
 
-    if (conn_flush(&session->conn, &sent) < 0)
+    if (conn_flush(&session->conn, &sent) < 0) {
         session_close(session, "writing failed");
-    else if (sent > 0)
+    } else if (sent > 0) {
         /* A Ping of ours may stand behind much that a slow peer has to take first. */
         session->last_traffic_ms = session->pinged_ms = loop_now_ms(session->sessions->loop);
+        list_remove(&session->unread); /* and back at the end, when there is more */
+    }
 }
 
 void session_flush(struct session *session)
@@ -202,6 +218,7 @@ void session_flush(struct session *session)
         session_write(session);
     if (session->state == SESSION_CLOSED)
         return;
+    session_count_unread(session);
     session_relieve(session);
     delivery_relieve(session);
     session_end(session);
@@ -390,6 +407,7 @@ static void session_setup(struct session *session, struct sessions *sessions,
     list_init(&session->fresh);
     list_init(&session->dirty);
     list_init(&session->hold);
+    list_init(&session->unread);
     list_init(&session->subscribers);
     list_init(&session->deliveries);
     list_init(&session->kept);
@@ -509,6 +527,7 @@ void session_close(struct session *session, const char *reason)
     loop_timer_cancel(sessions->loop, &session->timer);
     subscriber_cancel_all(session);
     conn_close(&session->conn);
+    session_count_unread(session);
     assembly_free(session);
     session_give_up_work(session);
     list_remove(&session->hold);

@@ -80,10 +80,12 @@ struct session {
     enum numbering numbering; /* framed: of the listener, or AUTO until a request tells */
     struct sessions *sessions;
     const struct session_dialect *dialect;
-    struct list list;  /* in sessions->all or closed */
-    struct list fresh; /* in sessions->fresh until the handshake is done */
-    struct list dirty; /* in sessions->dirty */
-    struct list hold;  /* in sessions->held, resuming or waiting; later in dead */
+    struct list list;      /* in sessions->all or closed */
+    struct list fresh;     /* in sessions->fresh until the handshake is done */
+    struct list dirty;     /* in sessions->dirty */
+    struct list hold;      /* in sessions->held, resuming or waiting; later in dead */
+    struct list unread;    /* in sessions->unread while there are answers to be taken */
+    uint64_t unread_bytes; /* of them, as it was counted last */
     struct conn conn;
     struct loop_timer timer; /* handshake, keepalive or the end, by state */
     uint64_t opened_ms;

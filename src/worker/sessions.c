@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "os/log.h"
 #include "os/time.h"
 #include "worker/delivery.h"
 #include "worker/hooking.h"
@@ -139,6 +140,21 @@ static void sessions_relieve_deliveries(struct sessions *sessions)
     sessions_submit(sessions, &room->operation);
 }
 
+/* So many clients do not take their answers that memory has to be got back from one. */
+static void sessions_shed_unread(struct sessions *sessions)
+{
+    while (sessions->unread_bytes > sessions->unread_max) {
+        struct session *session = SESSIONS_FIRST(&sessions->unread, unread);
+
+        log_write(LOG_WARN, "session",
+                  "connection %d is closed: clients leave %llu MiB of answers unread, %llu KiB of "
+                  "them are for it",
+                  session->conn.watch.fd, (unsigned long long)sessions->unread_bytes >> 20,
+                  (unsigned long long)session->unread_bytes >> 10);
+        session_close(session, "too many answers are unread");
+    }
+}
+
 /* ---- the tick ---- */
 
 void sessions_submit(struct sessions *sessions, struct operation *operation)
@@ -219,6 +235,7 @@ static void sessions_turn(struct loop_hook *hook)
         sessions_resume(sessions);
         sessions_submit_chain(sessions);
         sessions_flush(sessions);
+        sessions_shed_unread(sessions);
         sessions_make_room(sessions);
     } while (sessions_busy(sessions));
     hooking_end_turn(sessions);
@@ -343,6 +360,7 @@ void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline
         .turn = {.run = sessions_turn},
         .large_max = 2 * claim > SESSIONS_LARGE_MAX ? 2 * claim : SESSIONS_LARGE_MAX,
         .large_claim = claim,
+        .unread_max = SESSIONS_UNREAD_MAX,
         .window = {.limit = SESSIONS_DELIVERIES_MAX},
     };
     time_entropy(seed);
@@ -355,6 +373,7 @@ void sessions_init(struct sessions *sessions, struct loop *loop, struct pipeline
     list_init(&sessions->window.waiting);
     list_init(&sessions->fresh);
     list_init(&sessions->closed);
+    list_init(&sessions->unread);
     list_init(&sessions->dead);
     list_init(&sessions->hookings);
     decider_init(&sessions->decider);

@@ -34,6 +34,10 @@
  * configuration allows so large ones that two would not fit. */
 #define SESSIONS_LARGE_MAX (256u << 20)
 
+/* Answers of all connections that their clients do not take. Beyond it the connection that has
+ * taken nothing for the longest time is closed. */
+#define SESSIONS_UNREAD_MAX (256u << 20)
+
 /* Deliveries of all connections that are not written yet: delivery to any of them pauses at it, and
  * goes beyond it by one message at most. */
 #define SESSIONS_DELIVERIES_MAX (256u << 20)
@@ -57,6 +61,7 @@ struct sessions {
     struct list waiting;  /* for room for a large request, first come first served */
     struct list fresh;    /* before the end of their handshake, oldest first */
     struct list closed;   /* wait for their operations */
+    struct list unread;   /* those with answers to be taken, first who took some longest ago */
     struct list dead;     /* those of them that have all of them back */
     struct list hookings; /* hooking.list: what waits to run hooks */
     uint64_t hooking_ns;  /* that hooks took in this turn */
@@ -73,6 +78,8 @@ struct sessions {
     uint64_t large_max;            /* what they may be */
     uint64_t large_claim;          /* of those, what one session may count on */
     struct session *favoured;      /* the one that does at present; or NULL */
+    uint64_t unread_bytes;         /* answers of those in `unread` */
+    uint64_t unread_max;           /* what they may be */
     struct delivery_window window; /* of all connections */
     bool full;
     bool ending;   /* nothing is decided any more */
