@@ -79,6 +79,8 @@ static const char *attempt_step(const struct message *message, const struct mess
 {
     if (resets && second->attempt <= first->attempt)
         return NULL;
+    if (resets && second->other_ns <= first->other_ns) /* it came first, and was reset then */
+        return NULL;
     if (second->attempt <= first->attempt)
         return "its attempt did not rise since the delivery before";
     uint64_t leases = 0;

@@ -98,6 +98,24 @@ static void test_attempts_and_redrives(void **state)
     assert_non_null(proof_attempt(&message, 2, VISIBILITY, true));
 }
 
+/* Two deliveries within the grain of the clock, dead-lettered and redriven between them: the
+ * attempt does not tell which came first. */
+static void test_a_quick_redrive(void **state)
+{
+    struct message_event events[] = {delivered(2000, 0),
+                                     delivered(5334, 1),
+                                     nacked(5335, 5335, DRIVER_OK),
+                                     delivered(5335, 2),
+                                     nacked(5337, 5338, DRIVER_OK),
+                                     delivered(5336, 0)};
+    struct message message = {.sent_ns = MS, .events = events, .event_count = 6};
+    (void)state;
+    assert_null(proof_attempt(&message, 5, VISIBILITY, true));
+    assert_non_null(proof_attempt(&message, 5, VISIBILITY, false));
+    events[5] = delivered(5337, 9); /* leased later, with too many */
+    assert_non_null(proof_attempt(&message, 5, VISIBILITY, true));
+}
+
 static void test_policy(void **state)
 {
     const struct journal_queue ordered = {.ordered = true}, shared = {.ordered = false};
@@ -115,6 +133,7 @@ int main(void)
         cmocka_unit_test(test_first_delivery),          cmocka_unit_test(test_retry),
         cmocka_unit_test(test_retry_before_the_answer), cmocka_unit_test(test_doubt),
         cmocka_unit_test(test_attempts_and_redrives),   cmocka_unit_test(test_policy),
+        cmocka_unit_test(test_a_quick_redrive),
     };
     return cmocka_run_group_tests_name("proof", tests, NULL, NULL);
 }
