@@ -5,6 +5,7 @@
 #include "fibp/framed.h"
 #include "fibp/framed_peek.h"
 #include "fibp/framed_details.h"
+#include "fibp/framed_settings.h"
 #include "fibp/reassembly.h"
 
 #define REQUIRE(condition) ((condition) ? (void)0 : abort())
@@ -66,8 +67,8 @@ static void fuzz_settle(struct str body)
 static void fuzz_single_strings(struct str body)
 {
     static bool (*const decoders[])(struct wire_reader *, struct str *) = {
-        framed_delete_queue, framed_get_stats,      framed_get_config,
-        framed_list_config,  framed_revoke_api_key, framed_get_acl,
+        framed_delete_queue,   framed_get_stats, framed_get_config,   framed_list_config,
+        framed_revoke_api_key, framed_get_acl,   framed_get_settings,
     };
     for (size_t i = 0; i < sizeof(decoders) / sizeof(decoders[0]); i++) {
         struct wire_reader reader;
@@ -89,6 +90,29 @@ static void fuzz_details(struct str body)
         return;
     require_inside(body, request.queue);
     require_inside(body, request.after);
+}
+
+static void fuzz_settings(struct str body)
+{
+    struct framed_update_queue update;
+    struct framed_create_queue create;
+    struct framed_create_options options;
+    struct wire_reader reader;
+    struct str queue;
+    bool paused;
+
+    wire_reader_init(&reader, body);
+    if (framed_update_queue(&reader, &update)) {
+        require_inside(body, update.queue);
+        require_inside(body, update.on_enqueue);
+        require_inside(body, update.on_failure);
+    }
+    wire_reader_init(&reader, body);
+    if (framed_pause_queue(&reader, &queue, &paused))
+        require_inside(body, queue);
+    wire_reader_init(&reader, body);
+    if (framed_create_queue(&reader, &create))
+        framed_create_options(&reader, &options);
 }
 
 static void fuzz_admin(struct str body)
@@ -166,6 +190,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_settle(input);
     fuzz_single_strings(input);
     fuzz_details(input);
+    fuzz_settings(input);
     fuzz_admin(input);
     fuzz_stream(input);
     return 0;

@@ -4,6 +4,7 @@
 
 #include "fibp/framed_client.h"
 #include "fibp/framed_peek.h"
+#include "fibp/framed_settings.h"
 #include "fibp/framed_details.h"
 
 #define REQUIRE(condition) ((condition) ? (void)0 : abort())
@@ -147,6 +148,12 @@ static void fuzz_other_admin(struct str body)
     wire_reader_init(&reader, body);
     if (framed_client_code(&reader, &code))
         (void)!framed_client_redrive_result(&reader, &moved);
+    struct framed_queue_settings settings;
+    wire_reader_init(&reader, body);
+    if (framed_client_code(&reader, &code) && framed_client_settings(&reader, &settings)) {
+        touch(settings.on_enqueue);
+        touch(settings.on_failure);
+    }
     struct framed_peek_item item;
     wire_reader_init(&reader, body);
     if (framed_client_code(&reader, &code) && framed_client_peek_begin(&reader, &text, &count))
