@@ -21,6 +21,11 @@ bool broker_is_fatal(int result)
     return result == DB_RUNRECOVERY;
 }
 
+void broker_rest(struct broker *broker)
+{
+    read_ahead_rest(&broker->ahead);
+}
+
 int broker_fail(struct broker *broker, int result, const char *what)
 {
     return env_error(&broker->failure, result, "%s", what);

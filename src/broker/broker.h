@@ -108,6 +108,9 @@ void broker_close(struct broker *broker);
 int broker_execute(struct broker *broker, struct operation *first, struct operation **rest)
     __attribute__((warn_unused_result));
 
+/* Gives back what is kept to make the next deliveries fast; for a thread that has nothing to do. */
+void broker_rest(struct broker *broker);
+
 /* Does a step, of bounded time, of operations that take long and have `later` set; *finished is a
  * chain of those that are done. *more: there are others. Between two steps anything else may be
  * done. */

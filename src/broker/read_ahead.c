@@ -13,6 +13,12 @@ void read_ahead_free(struct read_ahead *ahead)
         queue_db_bulk_free(&ahead->lanes[i].bulk);
 }
 
+void read_ahead_rest(struct read_ahead *ahead)
+{
+    read_ahead_free(ahead);
+    read_ahead_init(ahead);
+}
+
 static struct read_ahead_lane *lane_of(struct read_ahead *ahead, uint64_t queue_id, uint64_t lane)
 {
     for (unsigned i = 0; i < READ_AHEAD_LANES; i++)

@@ -45,6 +45,8 @@ struct read_ahead_lane *read_ahead_find(struct read_ahead *ahead, const struct q
 /* A place for records of a lane that are read now; what was there is given up. */
 struct read_ahead_lane *read_ahead_place(struct read_ahead *ahead, const struct queue *queue,
                                          uint64_t lane);
+/* Keeps nothing, and gives the memory back. */
+void read_ahead_rest(struct read_ahead *ahead);
 /* Nothing is kept there any more. */
 void read_ahead_drop(struct read_ahead_lane *kept);
 

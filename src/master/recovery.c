@@ -129,7 +129,7 @@ static void recovery_open_next(struct recovery *recovery)
     if (pause == 0) {
         recovery_spawn_keeper(recovery);
     } else {
-        log_write(LOG_WARN, "recovery", "failed %u times in a row, next attempt in %llu ms",
+        log_write(LOG_WARN, "recovery", "failures in a row: %u, next attempt in %llu ms",
                   recovery->failures, (unsigned long long)pause);
         recovery_enter(recovery, RECOVERY_PAUSED, pause);
     }

@@ -240,8 +240,11 @@ static void run(struct pipeline *pipeline)
             break;
         if (work(pipeline, first, &more) != 0 || atomic_load(&pipeline->sync_failed))
             break;
-        if (!more && mailbox_empty(&pipeline->requests))
-            zone_sleep(slot_of(pipeline), seen, SLEEP_MS);
+        if (more || !mailbox_empty(&pipeline->requests))
+            continue;
+        zone_sleep(slot_of(pipeline), seen, SLEEP_MS);
+        if (atomic_load(&slot_of(pipeline)->wake) == seen)
+            broker_rest(pipeline->broker);
     }
 }
 

@@ -133,15 +133,33 @@ static void a_pull_that_fails_reads_them_again(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
+static void an_idle_broker_keeps_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    struct seen seen = {.count = 0};
+    fixture_create(fixture, "q");
+    fill(fixture, 0);
+    fixture_subscribe(fixture, "q", &subscription);
+    (void)receive(fixture, &seen, 1);
+    assert_true(is_kept(fixture));
+    broker_rest(fixture->broker);
+    for (unsigned i = 0; i < READ_AHEAD_LANES; i++)
+        assert_null(fixture->broker->ahead.lanes[i].bulk.data);
+    while (receive(fixture, &seen, 1))
+        continue;
+    assert_int_equal(seen.count, ALL);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, fixture_setup, fixture_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(what_is_kept_is_delivered_once),
-        TEST(two_workers_take_turns),
-        TEST(what_was_moved_away_is_not_delivered),
-        TEST(a_pull_that_fails_reads_them_again),
+        TEST(what_is_kept_is_delivered_once),       TEST(two_workers_take_turns),
+        TEST(what_was_moved_away_is_not_delivered), TEST(a_pull_that_fails_reads_them_again),
+        TEST(an_idle_broker_keeps_nothing),
     };
     return cmocka_run_group_tests_name("read_ahead", tests, NULL, NULL);
 }
