@@ -1,5 +1,6 @@
 #include "sched/statistics.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "os/shm.h"
@@ -10,6 +11,7 @@
 struct statistics {
     uint64_t since_ms; /* wall clock */
     uint32_t first;    /* words of `taken` below this have no free bit */
+    uint32_t used;     /* entries from here on were never taken: their pages are not touched */
     uint64_t taken[ZONE_QUEUES / 64];
     struct queue_statistics entries[ZONE_QUEUES];
     struct histogram waits[ZONE_QUEUES];
@@ -71,6 +73,10 @@ struct queue_statistics *statistics_take(struct statistics *statistics, uint64_t
         if (!at)
             return NULL;
         entry = &statistics->entries[at - 1];
+        if (at > statistics->used)
+            statistics->used = at;
+        /* A process that dies here leaves no id beyond `used`, where a rebuild does not look. */
+        atomic_signal_fence(memory_order_seq_cst);
         memset(entry, 0, sizeof(*entry));
         entry->since_ms = now_ms;
         entry->waits = &statistics->waits[at - 1];
@@ -130,7 +136,7 @@ void statistics_begin(struct statistics *statistics)
     statistics->first = 0;
     memset(statistics->taken, 0, sizeof(statistics->taken));
     memset(statistics->heads, 0, sizeof(statistics->heads));
-    for (uint32_t i = 0; i < ZONE_QUEUES; i++) {
+    for (uint32_t i = 0; i < statistics->used; i++) {
         struct queue_statistics *entry = &statistics->entries[i];
         if (entry->id == UNNAMED)
             entry->id = 0;
@@ -144,7 +150,7 @@ void statistics_begin(struct statistics *statistics)
 
 void statistics_end(struct statistics *statistics)
 {
-    for (uint32_t i = 0; i < ZONE_QUEUES; i++)
+    for (uint32_t i = 0; i < statistics->used; i++)
         if (!(statistics->taken[i / 64] >> i % 64 & 1))
             statistics->entries[i].id = 0;
     memset(statistics->heads, 0, sizeof(statistics->heads));

@@ -44,6 +44,34 @@ static void one_that_got_no_number_is_free_after_a_rebuild(void **state)
     assert_ptr_equal(statistics_take(statistics, 9, 2), entry);
 }
 
+/* Pages of files and shared memory that this process uses. */
+static long shared_pages(void)
+{
+    long total, resident, shared;
+    FILE *file = fopen("/proc/self/statm", "re");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%ld %ld %ld", &total, &resident, &shared), 3);
+    assert_int_equal(fclose(file), 0);
+    return shared;
+}
+
+/* There is room for 32,768 queues, 5 MiB and as many KiB: of those that never were none is used. */
+static void a_rebuild_of_few_queues_uses_few_pages(void **state)
+{
+    struct err err;
+    (void)state;
+    struct statistics *statistics = statistics_map(&err);
+    assert_non_null(statistics);
+    long before = shared_pages();
+    for (uint64_t id = 1; id <= 10; id++) {
+        statistics_begin(statistics);
+        assert_non_null(statistics_take(statistics, id, 1000));
+        statistics_end(statistics);
+    }
+    assert_in_range(shared_pages() - before, 1, 200);
+    statistics_unmap(statistics);
+}
+
 static void what_is_given_back_is_taken_again_with_zeros(void **state)
 {
     struct statistics *statistics = of(state);
@@ -105,6 +133,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_rebuild_finds_what_was_counted),
         TEST(one_that_got_no_number_is_free_after_a_rebuild),
+        TEST(a_rebuild_of_few_queues_uses_few_pages),
         TEST(what_is_given_back_is_taken_again_with_zeros),
         TEST(there_is_one_for_every_queue_that_can_be),
         TEST(queues_keep_them_over_a_new_scheduler),
