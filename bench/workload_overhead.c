@@ -6,7 +6,7 @@
 #include "filad.h"
 #include "os/time.h"
 
-#define PAIRS 15 /* a multiple of STATS_SLICES: each slice is the median of its share */
+#define PAIRS 30 /* a multiple of STATS_SLICES: each slice is the median of its share */
 #define PAIRS_OF_SLICE (PAIRS / STATS_SLICES)
 #define DRAINED 10000u  /* messages of a queue */
 #define ENQUEUED 40000u /* processor time is told in hundredths of a second */
