@@ -29,6 +29,7 @@ struct local_queue {
     struct write_group *group; /* private to a batch of writes */
     size_t record_size;        /* running mean of messages, for how many the next pull takes */
     size_t value_size;         /* and of their values, for the size of the next read */
+    bool starved;              /* the last pull found the zone full, and the log says so */
 };
 
 /* subscription->store */

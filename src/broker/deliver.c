@@ -703,8 +703,6 @@ static int hand_up(struct pull *pull)
     return 0;
 }
 
-/* A queue that nobody has written to yet gets its file now, so that there is one way from here on.
- */
 /* 1: the queue may have more for this worker; 0: not now; -1: the end. */
 static int pull_queue(struct broker *broker, struct local_queue *local)
 {
@@ -712,6 +710,7 @@ static int pull_queue(struct broker *broker, struct local_queue *local)
     int result = 0;
     if (list_empty(&local->open) && list_empty(&local->paused))
         return 0;
+    /* A queue that nobody has written to yet gets its file now: there is one way from here on. */
     result = broker_open_db(broker, local, true);
     if (broker_is_fatal(result))
         return broker_fail(broker, result, "open a queue");
@@ -732,9 +731,10 @@ static int pull_queue(struct broker *broker, struct local_queue *local)
     }
     if (pull.zone_full || (result && !env_is_conflict(result)))
         broker_want_pull_later(broker, local);
-    if (pull.zone_full && !scheduler_is_over(broker->scheduler))
+    if (pull.zone_full && !local->starved && !scheduler_is_over(broker->scheduler))
         log_write(LOG_WARN, "broker", "shared memory is full: delivery from \"%.*s\" waits",
                   STR_PRINT(local->queue->name));
+    local->starved = pull.zone_full;
     if (hand_up(&pull) != 0)
         return -1;
     return more || env_is_conflict(result);

@@ -42,9 +42,10 @@ static void watch_space(struct maintenance *maintenance)
 {
     struct scheduler *scheduler = maintenance->broker->scheduler;
     const char *path = maintenance->conf->store.path;
-    bool low =
-        !space_restore(path, maintenance->reserve) || space_is_low(path, maintenance->reserve);
-    if (low == (atomic_load(&scheduler->space_low) != 0))
+    bool was_low = atomic_load(&scheduler->space_low) != 0;
+    bool low = !space_restore(path, maintenance->reserve) ||
+               space_is_low(path, maintenance->reserve, was_low);
+    if (low == was_low)
         return;
     atomic_store(&scheduler->space_low, low);
     log_write(low ? LOG_ERROR : LOG_NOTICE, "store",

@@ -165,7 +165,7 @@ static void child_limits(const struct spawn_child *child, const struct spawn_rol
     if (proc_raise_nofile(wanted, &got, &err) < 0)
         log_write(LOG_WARN, "master", "%s", err.text);
     else if (got < wanted)
-        log_write(LOG_WARN, "master", "worker_rlimit_nofile: only %llu of %llu are allowed",
+        log_write(LOG_INFO, "master", "worker_rlimit_nofile: only %llu of %llu are allowed",
                   (unsigned long long)got, (unsigned long long)wanted);
 }
 

@@ -233,6 +233,8 @@ int queue_db_bulk_read(DBC *cursor, struct queue_db_bulk *bulk, struct str from,
         bulk->dbt.flags = DB_DBT_USERMEM;
         int result = cursor->get(cursor, &key, &bulk->dbt, DB_SET_RANGE | DB_MULTIPLE_KEY);
         if (result == DB_BUFFER_SMALL) {
+            if (key.size > sizeof(key_bytes))
+                return EINVAL;
             size_t needed = bulk->dbt.size > wanted ? bulk->dbt.size : wanted * 2;
             wanted = (needed + 2 * BULK_UNIT) / BULK_UNIT * BULK_UNIT;
             continue;

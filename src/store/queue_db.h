@@ -83,7 +83,7 @@ int queue_db_read_first(DBC *cursor, struct str from, uint8_t *key, size_t *key_
                         struct buf *value) __attribute__((warn_unused_result));
 
 /* Reads records from the first key >= `from` on, about `wanted` bytes but at least one record.
- * DB_NOTFOUND when there is none. */
+ * DB_NOTFOUND when there is none, EINVAL when a key is so long that the file must be damaged. */
 int queue_db_bulk_read(DBC *cursor, struct queue_db_bulk *bulk, struct str from, size_t wanted)
     __attribute__((warn_unused_result));
 /* The next record of the buffer; false when all were given. The slices are valid until the next

@@ -22,7 +22,7 @@ bool space_release(const char *store_path);
 bool space_restore(const char *store_path, uint64_t reserve);
 
 /* True when new data should be refused: the ballast is not whole, or less than a quarter of it is
- * free besides. */
-bool space_is_low(const char *store_path, uint64_t reserve);
+ * free besides; half of it when it `was_low` before, so that the answer does not flutter. */
+bool space_is_low(const char *store_path, uint64_t reserve, bool was_low);
 
 #endif

@@ -3,15 +3,20 @@
 #include "store/queue_db.h"
 #include "store/queue_file.h"
 
+static void put_record(struct stored *stored, struct queue_db *db, struct str key, struct str value)
+{
+    DB_TXN *txn = NULL;
+    assert_int_equal(env_begin(stored->env, &txn), 0);
+    assert_int_equal(queue_db_put(db, txn, key, value), 0);
+    assert_int_equal(env_commit(txn, ENV_COMMIT_MEMORY), 0);
+}
+
 static void put(struct stored *stored, struct queue_db *db, uint64_t seq, size_t size)
 {
     uint8_t key[RECORD_MESSAGE_KEY_SIZE], *value = malloc(size);
-    DB_TXN *txn = NULL;
     memset(value, (int)(seq & 0xff), size);
     record_message_key(key, 1, seq);
-    assert_int_equal(env_begin(stored->env, &txn), 0);
-    assert_int_equal(queue_db_put(db, txn, str_of(key, sizeof(key)), str_of(value, size)), 0);
-    assert_int_equal(env_commit(txn, ENV_COMMIT_MEMORY), 0);
+    put_record(stored, db, str_of(key, sizeof(key)), str_of(value, size));
     free(value);
 }
 
@@ -82,6 +87,29 @@ static void reads_of_any_buffer_give_all(void **state)
         assert_int_equal(next, SIZES * 20);
         queue_db_cursor_close(cursor);
     }
+    queue_db_bulk_free(&bulk);
+    queue_db_cache_close(&cache);
+}
+
+/* The key comes first in a read, so no buffer is large enough. */
+static void a_key_that_is_too_long_is_damage(void **state)
+{
+    struct stored *stored = *state;
+    struct queue_db_cache cache;
+    struct queue_db *db = NULL;
+    struct queue_db_bulk bulk;
+    DBC *cursor = NULL;
+    uint8_t from[RECORD_MESSAGE_KEY_SIZE], long_key[5000] = {0};
+    queue_db_cache_init(&cache, stored->env, 1);
+    assert_int_equal(queue_db_open(&cache, &db, 1, true), 0);
+    record_message_key(long_key, 1, 7);
+    put_record(stored, db, str_of(long_key, sizeof(long_key)), STR("value"));
+    queue_db_bulk_init(&bulk);
+    assert_int_equal(queue_db_cursor(db, &cursor), 0);
+    record_message_key(from, 1, 0);
+    assert_int_equal(queue_db_bulk_read(cursor, &bulk, str_of(from, sizeof(from)), 0), EINVAL);
+    assert_true(bulk.size <= 128u << 10);
+    queue_db_cursor_close(cursor);
     queue_db_bulk_free(&bulk);
     queue_db_cache_close(&cache);
 }
@@ -189,6 +217,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(handles_close_least_recently_used_first, stored_setup,
                                         stored_teardown),
         cmocka_unit_test_setup_teardown(reads_of_any_buffer_give_all, stored_setup,
+                                        stored_teardown),
+        cmocka_unit_test_setup_teardown(a_key_that_is_too_long_is_damage, stored_setup,
                                         stored_teardown),
         cmocka_unit_test_setup_teardown(single_reads_find_the_next_key, stored_setup,
                                         stored_teardown),

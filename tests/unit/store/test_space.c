@@ -52,16 +52,16 @@ static void the_reserve_follows_the_checkpoints(void **state)
 static void the_ballast_is_made_and_given_up(void **state)
 {
     struct scratch *scratch = *state;
-    assert_true(space_is_low(scratch->dir, 4 * MIB));
+    assert_true(space_is_low(scratch->dir, 4 * MIB, false));
     space_release(scratch->dir); /* there is none */
     assert_int_equal(ballast_size(scratch), -1);
     assert_true(space_restore(scratch->dir, 4 * MIB));
     assert_int_equal(ballast_size(scratch), 4 * MIB);
-    assert_false(space_is_low(scratch->dir, 4 * MIB));
+    assert_false(space_is_low(scratch->dir, 4 * MIB, false));
     assert_true(space_restore(scratch->dir, 4 * MIB));
     space_release(scratch->dir);
     assert_int_equal(ballast_size(scratch), 0);
-    assert_true(space_is_low(scratch->dir, 4 * MIB));
+    assert_true(space_is_low(scratch->dir, 4 * MIB, false));
     assert_true(space_restore(scratch->dir, 4 * MIB));
     assert_int_equal(ballast_size(scratch), 4 * MIB);
 }
@@ -72,7 +72,7 @@ static void without_room_there_is_none(void **state)
     os_calls.fallocate = full_fallocate;
     assert_false(space_restore(scratch->dir, 4 * MIB));
     assert_true(ballast_size(scratch) <= 0);
-    assert_true(space_is_low(scratch->dir, 4 * MIB));
+    assert_true(space_is_low(scratch->dir, 4 * MIB, false));
     os_calls_reset();
     os_calls.statvfs = nearly_full;
     assert_false(space_restore(scratch->dir, 4 * MIB));
@@ -80,8 +80,18 @@ static void without_room_there_is_none(void **state)
     os_calls_reset();
     assert_true(space_restore(scratch->dir, 64 * MIB));
     os_calls.statvfs = nearly_full; /* 1 MiB is less than an eighth */
-    assert_true(space_is_low(scratch->dir, 64 * MIB));
-    assert_false(space_is_low(scratch->dir, 4 * MIB));
+    assert_true(space_is_low(scratch->dir, 64 * MIB, false));
+    assert_false(space_is_low(scratch->dir, 4 * MIB, false));
+}
+
+static void what_was_low_needs_more_room_to_be_well(void **state)
+{
+    struct scratch *scratch = *state;
+    assert_true(space_restore(scratch->dir, 3 * MIB));
+    os_calls.statvfs = nearly_full; /* 1 MiB is a third */
+    assert_false(space_is_low(scratch->dir, 3 * MIB, false));
+    assert_true(space_is_low(scratch->dir, 3 * MIB, true));
+    assert_false(space_is_low(scratch->dir, 2 * MIB, true));
 }
 
 int main(void)
@@ -91,6 +101,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(the_ballast_is_made_and_given_up, scratch_setup, teardown),
         cmocka_unit_test_setup_teardown(without_room_there_is_none, scratch_setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_low_needs_more_room_to_be_well, scratch_setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
