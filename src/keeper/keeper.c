@@ -194,6 +194,14 @@ static int open_and_rebuild(struct keeper *keeper, uint64_t *recovered_ms, struc
     }
 }
 
+static bool is_new(const struct keeper *keeper)
+{
+    char catalog[4096];
+    return io_path_join(catalog, sizeof(catalog), keeper->env_options.path, "catalog.db", NULL) ==
+               0 &&
+           access(catalog, F_OK) != 0;
+}
+
 static int open_store(struct keeper *keeper, struct err *err)
 {
     uint64_t began_ms = time_monotonic_ms();
@@ -203,7 +211,10 @@ static int open_store(struct keeper *keeper, struct err *err)
     if (make_directories(keeper, err) != 0 || check_region_room(keeper, err) != 0)
         return -1;
     bool clean = clean_mark_take(keeper);
-    log_write(LOG_NOTICE, "store", clean ? "opening %s after a clean stop" : "recovering %s",
+    log_write(LOG_NOTICE, "store", "%s %s",
+              clean            ? "opening, after a clean stop,"
+              : is_new(keeper) ? "making a new store in"
+                               : "recovering",
               keeper->env_options.path);
     (void)space_release(keeper->env_options.path);
     uint64_t recovered_ms = 0;

@@ -69,5 +69,6 @@ bool space_is_low(const char *store_path, uint64_t reserve, bool was_low)
     uint64_t free_bytes = 0;
     if (ballast_size(store_path) < reserve)
         return true;
-    return io_free_space(store_path, &free_bytes, NULL) == 0 && free_bytes < reserve / (was_low ? 2 : 4);
+    return io_free_space(store_path, &free_bytes, NULL) == 0 &&
+           free_bytes < reserve / (was_low ? 2 : 4);
 }
