@@ -29,8 +29,7 @@ static struct budget *budget_of(lua_State *lua)
     return *(struct budget **)lua_getextraspace(lua);
 }
 
-/* --- limits ------------------------------------------------------------------------------------
- */
+/* --- limits --- */
 
 static void budget_hook(lua_State *lua, lua_Debug *activation);
 
@@ -101,8 +100,7 @@ static void budget_look(struct budget *budget)
         budget_meet(budget, BUDGET_TIME);
 }
 
-/* --- errors ------------------------------------------------------------------------------------
- */
+/* --- errors --- */
 
 /* Where the innermost Lua function of the call stands. */
 static void budget_note_place(struct budget *budget, lua_State *lua)
@@ -175,8 +173,7 @@ void budget_describe(const struct budget *budget, char *text, size_t size)
     }
 }
 
-/* --- charges -----------------------------------------------------------------------------------
- */
+/* --- charges --- */
 
 void budget_charge(lua_State *lua, size_t instructions)
 {
@@ -209,8 +206,7 @@ void budget_need(lua_State *lua, size_t size)
     budget_raise(budget, lua);
 }
 
-/* --- memory ------------------------------------------------------------------------------------
- */
+/* --- memory --- */
 
 /* Lua collects garbage and tries again after the first refusal. */
 static void *budget_refuse(struct budget *budget)
@@ -252,8 +248,7 @@ static void *budget_allocate(void *context, void *memory, size_t old, size_t siz
     return moved;
 }
 
-/* --- calls -------------------------------------------------------------------------------------
- */
+/* --- calls --- */
 
 /* Scripts run in protected mode and what is called outside of it does not raise errors. */
 static int budget_panic(lua_State *lua)

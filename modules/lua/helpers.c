@@ -13,8 +13,7 @@ static struct helpers *helpers_of(lua_State *lua)
     return lua_touserdata(lua, lua_upvalueindex(1));
 }
 
-/* --- fila --------------------------------------------------------------------------------------
- */
+/* --- fila --- */
 
 static int helpers_get(lua_State *lua)
 {
@@ -51,8 +50,7 @@ static int helpers_log(lua_State *lua)
     return 0;
 }
 
-/* --- fila.helpers ------------------------------------------------------------------------------
- */
+/* --- fila.helpers --- */
 
 /* 0.75 to 1.25 */
 static double helpers_jitter(struct helpers *helpers)
@@ -179,8 +177,7 @@ static int helpers_max_retries(lua_State *lua)
     return 1;
 }
 
-/* --- set-up ------------------------------------------------------------------------------------
- */
+/* --- set-up --- */
 
 void helpers_open(lua_State *lua, struct helpers *helpers)
 {

@@ -23,8 +23,7 @@ static void message_push_str(lua_State *lua, struct str text)
     lua_pushlstring(lua, text.size ? (const char *)text.data : "", text.size);
 }
 
-/* --- headers -----------------------------------------------------------------------------------
- */
+/* --- headers --- */
 
 static int headers_index(lua_State *lua)
 {
@@ -113,8 +112,7 @@ static void headers_push(lua_State *lua, struct message_source *source, struct s
     lua_setmetatable(lua, -2);
 }
 
-/* --- messages ----------------------------------------------------------------------------------
- */
+/* --- messages --- */
 
 /* Asked for what is not in the table: the payload, once. */
 static int message_index(lua_State *lua)
@@ -177,8 +175,7 @@ void message_push_failed(lua_State *lua, struct message_source *source,
     lua_setfield(lua, -2, "headers");
 }
 
-/* --- set-up ------------------------------------------------------------------------------------
- */
+/* --- set-up --- */
 
 /* A metatable in the registry whose functions have the source as upvalue. */
 static void message_register(lua_State *lua, const void *key, const luaL_Reg *functions,

@@ -14,8 +14,7 @@
 #include "os/log.h"
 #include "os/time.h"
 
-/* --- configuration -----------------------------------------------------------------------------
- */
+/* --- configuration --- */
 
 struct module_conf {
     struct budget_limits limits;
@@ -62,8 +61,7 @@ static const struct schema_key module_keys[] = {
     {.type = SCHEMA_END},
 };
 
-/* --- statistics --------------------------------------------------------------------------------
- */
+/* --- statistics --- */
 
 enum { MODULE_CALLS, MODULE_FAILURES, MODULE_OPENINGS, MODULE_LEFT_OUT, MODULE_BYTES };
 
@@ -82,8 +80,7 @@ static void module_count_one(const struct hook_services *services, int row)
     atomic_fetch_add_explicit(&services->statistics[row], 1, memory_order_relaxed);
 }
 
-/* --- life --------------------------------------------------------------------------------------
- */
+/* --- life --- */
 
 struct module {
     const struct module_conf *conf;
@@ -156,8 +153,7 @@ static int module_check_script(void *state, enum hook_script which, struct str s
     return result;
 }
 
-/* --- calls -------------------------------------------------------------------------------------
- */
+/* --- calls --- */
 
 static void module_report(struct module *module, struct scripts_entry *entry, const char *text,
                           uint64_t now_ms)

@@ -35,8 +35,7 @@ static void pattern_step(struct pattern *pattern, size_t steps)
     pattern->steps = 0;
 }
 
-/* --- one character -----------------------------------------------------------------------------
- */
+/* --- one character --- */
 
 static bool pattern_class(unsigned char c, char name)
 {
@@ -144,8 +143,7 @@ static bool pattern_single(const struct pattern *pattern, const char *at, const 
     }
 }
 
-/* --- special items -----------------------------------------------------------------------------
- */
+/* --- special items --- */
 
 /* %bxy: behind the balanced text, NULL when there is none. */
 static const char *pattern_balanced(struct pattern *pattern, const char *at, const char *text)
@@ -225,8 +223,7 @@ static const char *pattern_capture_end(struct pattern *pattern, const char *at, 
     return end;
 }
 
-/* --- repetitions -------------------------------------------------------------------------------
- */
+/* --- repetitions --- */
 
 static const char *pattern_longest(struct pattern *pattern, const char *at, const char *item,
                                    const char *item_end)
@@ -263,8 +260,7 @@ static const char *pattern_shortest(struct pattern *pattern, const char *at, con
     }
 }
 
-/* --- the matcher -------------------------------------------------------------------------------
- */
+/* --- the matcher --- */
 
 /* What an item of the pattern leads to. */
 enum pattern_step {
@@ -371,8 +367,7 @@ const char *pattern_match(struct pattern *pattern, const char *at, const char *t
     return at;
 }
 
-/* --- captures ----------------------------------------------------------------------------------
- */
+/* --- captures --- */
 
 void pattern_push_capture(const struct pattern *pattern, int index, const char *at, const char *end)
 {

@@ -10,8 +10,7 @@
 #include "lua/tables.h"
 #include "os/time.h"
 
-/* --- read-only tables --------------------------------------------------------------------------
- */
+/* --- read-only tables --- */
 
 static const char sandbox_read_only_key; /* set in the metatable of a stand-in */
 
@@ -71,8 +70,7 @@ static bool sandbox_is_read_only(lua_State *lua, int index)
     return read_only;
 }
 
-/* --- errors ------------------------------------------------------------------------------------
- */
+/* --- errors --- */
 
 static int sandbox_pcall(lua_State *lua)
 {
@@ -119,8 +117,7 @@ static int sandbox_xpcall(lua_State *lua)
     return lua_gettop(lua) - 2;
 }
 
-/* --- metatables --------------------------------------------------------------------------------
- */
+/* --- metatables --- */
 
 /*
  * A table gets a copy of its metatable, made when setmetatable is called, which __metatable hides.
@@ -194,8 +191,7 @@ static int sandbox_setmetatable(lua_State *lua)
     return 1;
 }
 
-/* --- access ------------------------------------------------------------------------------------
- */
+/* --- access --- */
 
 static int sandbox_next(lua_State *lua)
 {
@@ -257,8 +253,7 @@ static int sandbox_tonumber(lua_State *lua)
     return strings_call_charged(lua, lua_tocfunction(lua, lua_upvalueindex(1)));
 }
 
-/* --- libraries ---------------------------------------------------------------------------------
- */
+/* --- libraries --- */
 
 /* Lua's returns the seed, which by itself is made of an address. */
 static int sandbox_randomseed(lua_State *lua)

@@ -44,8 +44,7 @@ void script_close(struct script *script)
     script->source = (struct message_source){.message_table = NULL};
 }
 
-/* --- errors ------------------------------------------------------------------------------------
- */
+/* --- errors --- */
 
 /* One line of UTF-8, as an error of ours must be, that begins with the script's name. */
 static int script_set_error(struct err *err, const char *name, const char *text)
@@ -110,8 +109,7 @@ static int script_protect(struct script *script, const struct budget_limits *lim
     return -1;
 }
 
-/* --- loading -----------------------------------------------------------------------------------
- */
+/* --- loading --- */
 
 struct script_source {
     struct script *script;
@@ -193,8 +191,7 @@ int script_load(struct script *script, struct str source, struct err *err)
     return -1;
 }
 
-/* --- calling -----------------------------------------------------------------------------------
- */
+/* --- calling --- */
 
 struct script_enqueue {
     struct script *script;

@@ -34,8 +34,7 @@ void scripts_free(struct scripts *scripts)
     hash_free(&scripts->by_queue, &hash_malloc);
 }
 
-/* --- entries -----------------------------------------------------------------------------------
- */
+/* --- entries --- */
 
 static void scripts_log(void *owner, struct str text)
 {
@@ -146,8 +145,7 @@ void scripts_tick(struct scripts *scripts, uint64_t now_ms)
     }
 }
 
-/* --- breakers ----------------------------------------------------------------------------------
- */
+/* --- breakers --- */
 
 struct hook_breaker *scripts_breaker(const struct scripts *scripts, struct scripts_entry *entry)
 {

@@ -10,8 +10,7 @@
 #include "lua/budget.h"
 #include "lua/pattern.h"
 
-/* --- functions of Lua's, charged ---------------------------------------------------------------
- */
+/* --- functions of Lua's, charged --- */
 
 int strings_call_charged(lua_State *lua, lua_CFunction function)
 {
@@ -41,8 +40,7 @@ static void strings_take(lua_State *lua, const char *const *names)
     }
 }
 
-/* --- texts of values ---------------------------------------------------------------------------
- */
+/* --- texts of values --- */
 
 const char *strings_describe(lua_State *lua, int index, size_t *size)
 {
@@ -63,8 +61,7 @@ const char *strings_describe(lua_State *lua, int index, size_t *size)
     return luaL_tolstring(lua, index, size);
 }
 
-/* --- rep ---------------------------------------------------------------------------------------
- */
+/* --- rep --- */
 
 static int strings_rep(lua_State *lua)
 {
@@ -100,8 +97,7 @@ static int strings_rep(lua_State *lua)
     return 1;
 }
 
-/* --- format ------------------------------------------------------------------------------------
- */
+/* --- format --- */
 
 /* Lua's own, for which values that it would describe by their addresses are replaced before. */
 static int strings_format(lua_State *lua)
@@ -130,8 +126,7 @@ static int strings_format(lua_State *lua)
     return strings_call_charged(lua, lua_tocfunction(lua, lua_upvalueindex(1)));
 }
 
-/* --- find and match ----------------------------------------------------------------------------
- */
+/* --- find and match --- */
 
 /* The offset that argument `index` names, which may count from the end; beyond `size` when it is
  * behind it. */
@@ -217,8 +212,7 @@ static int strings_match(lua_State *lua)
     return strings_search(lua, false);
 }
 
-/* --- gmatch ------------------------------------------------------------------------------------
- */
+/* --- gmatch --- */
 
 /* Upvalues: subject, pattern, offset to go on from, offset where the last match ended or -1. */
 static int strings_gmatch_next(lua_State *lua)
@@ -263,8 +257,7 @@ static int strings_gmatch(lua_State *lua)
     return 1;
 }
 
-/* --- gsub --------------------------------------------------------------------------------------
- */
+/* --- gsub --- */
 
 #define STRINGS_REPLACEMENT 3 /* stack index of the third argument of gsub */
 
@@ -373,8 +366,7 @@ static int strings_gsub(lua_State *lua)
     return 2;
 }
 
-/* --- libraries ---------------------------------------------------------------------------------
- */
+/* --- libraries --- */
 
 void strings_push_library(lua_State *lua)
 {

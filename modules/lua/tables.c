@@ -8,8 +8,7 @@
 /* Elements that unpack makes arguments or results of at most. */
 #define TABLES_UNPACK_MAX 10000
 
-/* --- reading and writing -----------------------------------------------------------------------
- */
+/* --- reading and writing --- */
 
 static void tables_check(lua_State *lua, int index)
 {
@@ -35,8 +34,7 @@ static void tables_copy(lua_State *lua, int from, lua_Integer from_at, int to, l
     lua_seti(lua, to, to_at);
 }
 
-/* --- functions ---------------------------------------------------------------------------------
- */
+/* --- functions --- */
 
 static void tables_add_element(lua_State *lua, luaL_Buffer *out, lua_Integer i)
 {
@@ -158,8 +156,7 @@ static int tables_unpack(lua_State *lua)
     return (int)count + 1;
 }
 
-/* --- sort --------------------------------------------------------------------------------------
- */
+/* --- sort --- */
 
 /* A heap sort: n log n whatever the order and whatever the comparison says, and nothing to keep. */
 

@@ -11,8 +11,7 @@
 #define VERDICT_DEFAULT_WEIGHT 1
 #define VERDICT_REASON STR("rejected")
 
-/* --- values ------------------------------------------------------------------------------------
- */
+/* --- values --- */
 
 static void verdict_require_table(lua_State *lua)
 {
@@ -52,8 +51,7 @@ static struct str verdict_copy(lua_State *lua, struct hook_memory *memory, struc
     return str_of(copy, text.size);
 }
 
-/* --- fields ------------------------------------------------------------------------------------
- */
+/* --- fields --- */
 
 static struct str verdict_key(lua_State *lua, struct hook_memory *memory)
 {

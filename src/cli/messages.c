@@ -21,6 +21,18 @@ static const char *plural(uint64_t count)
     return count == 1 ? "" : "s";
 }
 
+static int print_count_json(const char *queue, const char *what, uint64_t count)
+{
+    struct output_json json;
+    output_json_init(&json, stdout);
+    output_object(&json, NULL);
+    output_c_text(&json, "queue", queue);
+    output_unsigned(&json, what, count);
+    output_object_end(&json);
+    output_line(&json);
+    return CLI_OK;
+}
+
 /* --- redrive --- */
 
 /* What is to be moved: as many as there are now, so that messages which fail again meanwhile do not
@@ -67,7 +79,6 @@ static int redrive(struct cli *cli, const struct args *args)
 {
     const char *name = args->words[0];
     uint64_t target = 0, total = 0;
-    struct output_json json;
 
     if (!args_number(args, "count", &target))
         return CLI_USAGE;
@@ -83,18 +94,11 @@ static int redrive(struct cli *cli, const struct args *args)
                 plural(total));
     if (status != 0)
         return cli_failed(cli, "redrive \"%s\"", name);
-    if (!cli->json) {
-        printf("Redrive complete: %" PRIu64 " message%s moved from \"", total, plural(total));
-        output_safe(stdout, name, 0);
-        printf("\"\n");
-        return CLI_OK;
-    }
-    output_json_init(&json, stdout);
-    output_object(&json, NULL);
-    output_c_text(&json, "queue", name);
-    output_unsigned(&json, "redriven", total);
-    output_object_end(&json);
-    output_line(&json);
+    if (cli->json)
+        return print_count_json(name, "redriven", total);
+    printf("Redrive complete: %" PRIu64 " message%s moved from \"", total, plural(total));
+    output_safe(stdout, name, 0);
+    printf("\"\n");
     return CLI_OK;
 }
 
@@ -117,7 +121,6 @@ static bool purge_confirmed(const struct args *args)
 static int purge(struct cli *cli, const struct args *args)
 {
     const char *name = args->words[0];
-    struct output_json json;
     uint64_t purged = 0;
 
     if (!purge_confirmed(args)) {
@@ -130,18 +133,11 @@ static int purge(struct cli *cli, const struct args *args)
         return status;
     if (fila_queue_purge(cli->client, name, &purged, &cli->error) != 0)
         return cli_failed(cli, "purge queue \"%s\"", name);
-    if (!cli->json) {
-        printf("Purged %" PRIu64 " message%s from \"", purged, plural(purged));
-        output_safe(stdout, name, 0);
-        printf("\"\n");
-        return CLI_OK;
-    }
-    output_json_init(&json, stdout);
-    output_object(&json, NULL);
-    output_c_text(&json, "queue", name);
-    output_unsigned(&json, "purged", purged);
-    output_object_end(&json);
-    output_line(&json);
+    if (cli->json)
+        return print_count_json(name, "purged", purged);
+    printf("Purged %" PRIu64 " message%s from \"", purged, plural(purged));
+    output_safe(stdout, name, 0);
+    printf("\"\n");
     return CLI_OK;
 }
 

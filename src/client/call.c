@@ -156,6 +156,22 @@ int call_run(struct fila *client, uint8_t opcode, struct buf *frame, int encoded
     return result;
 }
 
+int call_read_code(struct wire_reader *reader, struct fila_error *error)
+{
+    uint8_t code;
+    if (!framed_client_code(reader, &code))
+        return -1;
+    return code == FIBP_OK ? 0 : error_set_status(error, code, str_of(NULL, 0));
+}
+
+int call_decode_code(struct wire_reader *reader, void *output, size_t count,
+                     struct fila_error *error)
+{
+    (void)output;
+    (void)count;
+    return call_read_code(reader, error);
+}
+
 int call_decode_compiled(struct wire_reader *reader, void *output, size_t count,
                          struct fila_error *error)
 {

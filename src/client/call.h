@@ -58,6 +58,13 @@ uint64_t call_deadline(const struct fila *client);
 int call_run(struct fila *client, uint8_t opcode, struct buf *frame, int encoded,
              call_decoder decode, void *output, struct fila_error *error) FILA_CHECKED;
 
+/* Reads the code that results start with; -1 with `error` unless it is FIBP_OK. */
+int call_read_code(struct wire_reader *reader, struct fila_error *error) FILA_CHECKED;
+
+/* The decoder of results that consist of a code alone. Without output. */
+int call_decode_code(struct wire_reader *reader, void *output, size_t count,
+                     struct fila_error *error) FILA_CHECKED;
+
 /* The decoder of results that consist of a code and a text, which is the message of the script's
  * compiler where the code is FIBP_LUA_COMPILATION_ERROR. Without output. */
 int call_decode_compiled(struct wire_reader *reader, void *output, size_t count,

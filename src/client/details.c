@@ -120,12 +120,9 @@ static int details_decode(struct wire_reader *reader, void *output, size_t unuse
 {
     struct fila_queue_details *details = output;
     uint16_t count;
-    uint8_t code;
     (void)unused;
-    if (!framed_client_code(reader, &code))
+    if (call_read_code(reader, error) != 0)
         return -1;
-    if (code != FIBP_OK)
-        return error_set_status(error, code, str_of(NULL, 0));
     if (details_decode_numbers(reader, true, &details->broker, &details->broker_count, error) !=
             0 ||
         details_decode_histogram(reader, &details->commits, error) != 0 ||

@@ -77,13 +77,10 @@ static int peek_decode(struct wire_reader *reader, void *output, size_t unused,
     struct framed_peek_item item;
     struct str cursor;
     uint16_t count;
-    uint8_t code;
     (void)unused;
 
-    if (!framed_client_code(reader, &code))
+    if (call_read_code(reader, error) != 0)
         return -1;
-    if (code != FIBP_OK)
-        return error_set_status(error, code, str_of(NULL, 0));
     if (!framed_client_peek_begin(reader, &cursor, &count))
         return -1;
     inside->messages = calloc(count ? count : 1u, sizeof(*inside->messages));

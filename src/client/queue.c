@@ -6,23 +6,6 @@
 #include "fibp/framed_client.h"
 #include "fibp/framed_settings.h"
 
-/* Reads the code that results start with; -1 with `error` unless it is 0. */
-static int queue_code(struct wire_reader *reader, struct fila_error *error)
-{
-    uint8_t code;
-    if (!framed_client_code(reader, &code))
-        return -1;
-    return code == FIBP_OK ? 0 : error_set_status(error, code, str_of(NULL, 0));
-}
-
-static int queue_decode_code(struct wire_reader *reader, void *output, size_t count,
-                             struct fila_error *error)
-{
-    (void)output;
-    (void)count;
-    return queue_code(reader, error);
-}
-
 int fila_queue_create(struct fila *client, const char *name,
                       const struct fila_queue_options *options, struct fila_error *error)
 {
@@ -60,7 +43,7 @@ int fila_queue_delete(struct fila *client, const char *name, struct fila_error *
         return -1;
     buf_init(&frame, 0);
     int encoded = framed_client_text(&frame, OPCODE_DELETE_QUEUE, 0, queue);
-    return call_run(client, OPCODE_DELETE_QUEUE, &frame, encoded, queue_decode_code, NULL, error);
+    return call_run(client, OPCODE_DELETE_QUEUE, &frame, encoded, call_decode_code, NULL, error);
 }
 
 /* A code and a number of messages. */
@@ -68,7 +51,7 @@ static int queue_decode_number(struct wire_reader *reader, void *output, size_t 
                                struct fila_error *error)
 {
     (void)count;
-    if (queue_code(reader, error) != 0)
+    if (call_read_code(reader, error) != 0)
         return -1;
     return framed_client_redrive_result(reader, output) ? 0 : -1;
 }
@@ -131,7 +114,7 @@ static int queue_decode_list(struct wire_reader *reader, void *output, size_t un
     uint16_t count;
     (void)unused;
 
-    if (queue_code(reader, error) != 0 ||
+    if (call_read_code(reader, error) != 0 ||
         !framed_client_list_queues_begin(reader, &list->cluster_node_count, &count))
         return -1;
     list->queues = calloc(count ? count : 1u, sizeof(*list->queues));
@@ -237,7 +220,7 @@ static int queue_decode_stats(struct wire_reader *reader, void *output, size_t u
     uint16_t count;
     (void)unused;
 
-    if (queue_code(reader, error) != 0 || !framed_client_stats_begin(reader, &from, &count))
+    if (call_read_code(reader, error) != 0 || !framed_client_stats_begin(reader, &from, &count))
         return -1;
     stats->depth = from.depth;
     stats->in_flight = from.in_flight;

@@ -37,22 +37,6 @@ int fila_queue_update(struct fila *client, const char *name,
                     error);
 }
 
-static int settings_code(struct wire_reader *reader, struct fila_error *error)
-{
-    uint8_t code;
-    if (!framed_client_code(reader, &code))
-        return -1;
-    return code == FIBP_OK ? 0 : error_set_status(error, code, str_of(NULL, 0));
-}
-
-static int settings_decode_paused(struct wire_reader *reader, void *output, size_t count,
-                                  struct fila_error *error)
-{
-    (void)output;
-    (void)count;
-    return settings_code(reader, error);
-}
-
 int fila_queue_pause(struct fila *client, const char *name, bool paused, struct fila_error *error)
 {
     struct str queue = str_from_c(name);
@@ -62,8 +46,7 @@ int fila_queue_pause(struct fila *client, const char *name, bool paused, struct 
         return -1;
     buf_init(&frame, 0);
     int encoded = framed_client_pause_queue(&frame, 0, queue, paused);
-    return call_run(client, OPCODE_PAUSE_QUEUE, &frame, encoded, settings_decode_paused, NULL,
-                    error);
+    return call_run(client, OPCODE_PAUSE_QUEUE, &frame, encoded, call_decode_code, NULL, error);
 }
 
 static int settings_decode(struct wire_reader *reader, void *output, size_t count,
@@ -72,7 +55,7 @@ static int settings_decode(struct wire_reader *reader, void *output, size_t coun
     struct fila_queue_settings *settings = output;
     struct framed_queue_settings from;
     (void)count;
-    if (settings_code(reader, error) != 0 || !framed_client_settings(reader, &from))
+    if (call_read_code(reader, error) != 0 || !framed_client_settings(reader, &from))
         return -1;
     settings->on_enqueue = str_dup_c(from.on_enqueue);
     settings->on_failure = str_dup_c(from.on_failure);

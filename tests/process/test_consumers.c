@@ -223,8 +223,6 @@ static void test_unsent_messages_return_at_once(void **state)
     f->passed = true;
 }
 
-#define WITH_BROKER(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

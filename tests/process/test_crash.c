@@ -395,10 +395,6 @@ static void test_store_path_is_a_file(void **state)
     f->passed = true;
 }
 
-#define WITH_BROKER(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
-#define WITH_CONF(test)                                                                            \
-    cmocka_unit_test_setup_teardown(test, fixture_setup_stopped, fixture_teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

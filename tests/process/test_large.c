@@ -277,8 +277,6 @@ static int setup_one_worker(void **state)
     return fixture_setup_with(state, &options, true);
 }
 
-#define WITH_BROKER(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

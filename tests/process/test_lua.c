@@ -453,7 +453,6 @@ int main(void)
     puts("the Lua module is not built in");
     return 77;
 #endif
-#define WITH_BROKER(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
 #define WITH_WORKERS(test)                                                                         \
     cmocka_unit_test_setup_teardown(test, setup_four_workers, fixture_teardown)
     const struct CMUnitTest tests[] = {

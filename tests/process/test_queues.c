@@ -282,8 +282,6 @@ static void test_created_queue_survives_a_crash(void **state)
     f->passed = true;
 }
 
-#define WITH_BROKER(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

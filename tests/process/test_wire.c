@@ -304,8 +304,6 @@ static void test_script_is_refused(void **state)
     f->passed = true;
 }
 
-#define WITH_BROKER(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

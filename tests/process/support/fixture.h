@@ -74,4 +74,9 @@ void fixture_expect(struct fixture *fixture, int code, int expected, const char 
 #define MUST_GIVE(fixture, code, call)                                                             \
     fixture_expect(fixture, call, code, #call, __FILE__, __LINE__)
 
+/* A row of tests: with a broker that runs, and with a configuration for one that does not yet. */
+#define WITH_BROKER(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
+#define WITH_CONF(test)                                                                            \
+    cmocka_unit_test_setup_teardown(test, fixture_setup_stopped, fixture_teardown)
+
 #endif

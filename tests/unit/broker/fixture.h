@@ -551,4 +551,28 @@ static inline unsigned fixture_delivered(struct fixture *fixture, struct deliver
     return count;
 }
 
+/* Everything that `queue` delivers now to a subscription that ends with it. */
+static inline unsigned fixture_take(struct fixture *fixture, const char *queue,
+                                    struct delivered *out, unsigned limit)
+{
+    struct subscription subscription;
+    fixture_subscribe(fixture, queue, &subscription);
+    fixture_deliver(fixture);
+    unsigned count = fixture_delivered(fixture, out, limit);
+    fixture_unsubscribe(fixture, &subscription);
+    return count;
+}
+
+/* Bytes of the queue's file, once all of it is there. */
+static inline uint64_t fixture_file_size(struct fixture *fixture, const char *queue)
+{
+    char path[128];
+    struct stat info;
+    snprintf(path, sizeof(path), "%s/queues/%llu.db", fixture->path,
+             (unsigned long long)fixture_queue(fixture, queue)->id);
+    assert_int_equal(env_checkpoint(fixture->env, 0, true), 0);
+    assert_int_equal(stat(path, &info), 0);
+    return (uint64_t)info.st_size;
+}
+
 #endif

@@ -577,17 +577,6 @@ static void two_at_one_message(void **state)
 
 /* --- space --- */
 
-static uint64_t file_size(struct fixture *fixture, const char *name)
-{
-    char path[128];
-    struct stat info;
-    snprintf(path, sizeof(path), "%s/queues/%llu.db", fixture->path,
-             (unsigned long long)fixture_queue(fixture, name)->id);
-    assert_int_equal(env_checkpoint(fixture->env, 0, true), 0);
-    assert_int_equal(stat(path, &info), 0);
-    return (uint64_t)info.st_size;
-}
-
 static void a_drained_queue_shrinks(void **state)
 {
     struct fixture *fixture = *state;
@@ -598,7 +587,7 @@ static void a_drained_queue_shrinks(void **state)
     fixture_create(fixture, "q");
     for (uint32_t i = 0; i < 3; i++)
         assert_int_equal(large_enqueue(fixture, "q", i, 20 * MIB), FIBP_OK);
-    uint64_t full = file_size(fixture, "q");
+    uint64_t full = fixture_file_size(fixture, "q");
     assert_true(full > 60 * MIB && full < 63 * MIB);
     large_subscribe(fixture, "q", &subscription);
     assert_int_equal(receive(fixture, got, 8), 3);
@@ -616,7 +605,7 @@ static void a_drained_queue_shrinks(void **state)
         longest = took > longest ? took : longest;
     }
     print_message("%u steps, the longest %llu ms\n", steps, (unsigned long long)longest);
-    assert_true(file_size(fixture, "q") < MIB);
+    assert_true(fixture_file_size(fixture, "q") < MIB);
     keeping_stop(&keeping);
     fixture_unsubscribe(fixture, &subscription);
 }

@@ -10,17 +10,6 @@ static void set_max_attempts(struct fixture *fixture, const char *queue, uint32_
     atomic_store(&fixture_queue(fixture, queue)->max_attempts, max_attempts);
 }
 
-static unsigned take(struct fixture *fixture, const char *queue, struct delivered *got,
-                     unsigned limit)
-{
-    struct subscription subscription;
-    fixture_subscribe(fixture, queue, &subscription);
-    fixture_deliver(fixture);
-    unsigned count = fixture_delivered(fixture, got, limit);
-    fixture_unsubscribe(fixture, &subscription);
-    return count;
-}
-
 static uint8_t nack(struct fixture *fixture, const char *queue, const struct uuid *id,
                     const char *error)
 {
@@ -64,7 +53,7 @@ static void the_last_nack_moves_it_and_keeps_the_reason(void **state)
     error[sizeof(error) - 1] = 0;
     memcpy(error + RECORD_DEAD_REASON_MAX - 1, "\xc3\xa9", 2);
     for (uint32_t attempt = 0; attempt < 3; attempt++) {
-        assert_int_equal(take(fixture, "q", got, 4), 1);
+        assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
         assert_int_equal(got[0].attempt, attempt);
         assert_int_equal(nack(fixture, "q", &id, error), FIBP_OK);
     }
@@ -77,7 +66,7 @@ static void the_last_nack_moves_it_and_keeps_the_reason(void **state)
     assert_int_equal(message.dead.reason.size, RECORD_DEAD_REASON_MAX - 1);
     assert_true(str_equal(message.dead.origin, STR("q")));
     assert_in_range(message.dead.dead_ms, now_ms - 10000, now_ms);
-    assert_int_equal(take(fixture, "q.dlq", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q.dlq", got, 4), 1);
     assert_true(uuid_equal(&got[0].id, &id));
     assert_int_equal(got[0].attempt, 3);
     assert_int_equal(got[0].key, 'k');
@@ -110,13 +99,13 @@ static void attempts_do_not_wrap(void **state)
     assert_int_equal(queue_db_put(local->db, txn, str_of(key, size), buf_str(&value)), 0);
     assert_int_equal(env_commit(txn, ENV_COMMIT_MEMORY), 0);
     buf_free(&value);
-    assert_int_equal(take(fixture, "q", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
     assert_int_equal(nack(fixture, "q", &got[0].id, ""), FIBP_OK); /* a retry */
-    assert_int_equal(take(fixture, "q", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
     assert_int_equal(got[0].attempt, UINT32_MAX);
     set_max_attempts(fixture, "q", 1);
     assert_int_equal(nack(fixture, "q", &got[0].id, ""), FIBP_OK); /* a dead letter */
-    assert_int_equal(take(fixture, "q.dlq", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q.dlq", got, 4), 1);
     assert_int_equal(got[0].attempt, UINT32_MAX);
 }
 
@@ -128,11 +117,11 @@ static void leases_that_end_count_as_well(void **state)
     set_max_attempts(fixture, "q", 2);
     fixture_enqueue(fixture, "q", "k", 1, 0, 250, NULL);
     for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(take(fixture, "q", got, 300), 250);
+        assert_int_equal(fixture_take(fixture, "q", got, 300), 250);
         fixture_expire(fixture, time_monotonic_ms() + 30002 + i);
     }
     assert_int_equal(fixture_stats(fixture, "q").depth, 0);
-    assert_int_equal(take(fixture, "q.dlq", got, 300), 250);
+    assert_int_equal(fixture_take(fixture, "q.dlq", got, 300), 250);
     for (unsigned i = 0; i < 250; i++) {
         assert_int_equal(got[i].payload, i);
         assert_int_equal(got[i].attempt, 2);
@@ -148,7 +137,7 @@ static void an_expired_one_says_so(void **state)
     fixture_create(fixture, "q");
     set_max_attempts(fixture, "q", 1);
     fixture_enqueue(fixture, "q", "k", 1, 0, 1, NULL);
-    assert_int_equal(take(fixture, "q", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
     fixture_expire(fixture, time_monotonic_ms() + 30002);
     assert_true(str_equal(stored(fixture, "q.dlq").dead.reason, DEAD_LETTER_EXPIRED));
 }
@@ -162,10 +151,10 @@ static void without_a_dead_letter_queue_it_is_retried(void **state)
     assert_int_equal(fixture_delete(fixture, "q.dlq"), FIBP_OK);
     set_max_attempts(fixture, "q", 1);
     fixture_enqueue(fixture, "q", "k", 1, 0, 2, ids);
-    assert_int_equal(take(fixture, "q", got, 4), 2);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 2);
     assert_int_equal(nack(fixture, "q", &ids[0], "no"), FIBP_OK);
     fixture_expire(fixture, time_monotonic_ms() + 30002);
-    assert_int_equal(take(fixture, "q", got, 4), 2);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 2);
     assert_int_equal(got[0].attempt, 1);
     assert_int_equal(got[1].attempt, 1);
     assert_int_equal(fixture_queue(fixture, "q")->counters->dead_lettered, 0);
@@ -173,7 +162,7 @@ static void without_a_dead_letter_queue_it_is_retried(void **state)
     fixture_create(fixture, "p");
     set_max_attempts(fixture, "p.dlq", 1);
     fixture_enqueue(fixture, "p.dlq", "k", 1, 0, 1, ids);
-    assert_int_equal(take(fixture, "p.dlq", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "p.dlq", got, 4), 1);
     assert_int_equal(nack(fixture, "p.dlq", &ids[0], "no"), FIBP_OK);
     assert_int_equal(fixture_stats(fixture, "p.dlq").depth, 1);
     assert_int_equal(fixture_stats(fixture, "p.dlq").in_flight, 0);
@@ -189,10 +178,10 @@ static void a_quarantined_dead_letter_queue_is_none(void **state)
     fixture_queue(fixture, "q.dlq")->quarantined = true;
     set_max_attempts(fixture, "q", 1);
     fixture_enqueue(fixture, "q", "k", 1, 0, 2, ids);
-    assert_int_equal(take(fixture, "q", got, 4), 2);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 2);
     assert_int_equal(nack(fixture, "q", &ids[0], "no"), FIBP_OK);
     fixture_expire(fixture, time_monotonic_ms() + 30002);
-    assert_int_equal(take(fixture, "q", got, 4), 2);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 2);
     assert_int_equal(fixture_queue(fixture, "q")->counters->dead_lettered, 0);
 }
 
@@ -203,7 +192,7 @@ static void twice_in_one_frame_is_once(void **state)
     struct uuid ids[4];
     fixture_create(fixture, "q");
     fixture_enqueue(fixture, "q", "k", 1, 0, 2, ids);
-    assert_int_equal(take(fixture, "q", got, 4), 2);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 2);
     set_max_attempts(fixture, "q", 1);
     ids[2] = ids[0];
     ids[3] = ids[1];
@@ -228,9 +217,9 @@ static void what_cannot_move_holds_back_nobody(void **state)
     unsigned count = 0;
     fixture_create(fixture, "q");
     fixture_enqueue(fixture, "q", "k", 1, 0, 3, ids);
-    assert_int_equal(take(fixture, "q", got, 8), 3);
+    assert_int_equal(fixture_take(fixture, "q", got, 8), 3);
     assert_int_equal(nack(fixture, "q", &ids[0], "once"), FIBP_OK);
-    assert_int_equal(take(fixture, "q", got, 8), 1);
+    assert_int_equal(fixture_take(fixture, "q", got, 8), 1);
     set_max_attempts(fixture, "q", 2);
     while (scheduler_has_room(fixture->broker->scheduler)) {
         assert_true(count < sizeof(blocks) / sizeof(blocks[0]));
@@ -265,7 +254,7 @@ static void a_large_one_beside_it_is_still_ours(void **state)
     fixture_create(fixture, "other");
     set_max_attempts(fixture, "q", 1);
     fixture_enqueue(fixture, "q", "k", 1, 1, 2, ids);
-    assert_int_equal(take(fixture, "q", got, 4), 2);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 2);
     assert_int_equal(nack(fixture, "q", &ids[0], ""), FIBP_OK); /* its lane is there now */
     while (scheduler_has_room(fixture->broker->scheduler)) {
         assert_true(count < 4096);
@@ -303,7 +292,7 @@ static void large_ones_move_whole(void **state)
     set_max_attempts(fixture, "q", 1);
     for (uint32_t i = 0; i < 5; i++)
         assert_int_equal(large_enqueue(fixture, "q", i, sizes[i]), FIBP_OK);
-    assert_int_equal(take(fixture, "q", got, 8), 5);
+    assert_int_equal(fixture_take(fixture, "q", got, 8), 5);
     for (unsigned i = 0; i < 5; i++)
         ids[i] = got[i].id;
     struct operation_settle *settle = fixture_settle_frame(OPERATION_NACK, "q", ids, 5);

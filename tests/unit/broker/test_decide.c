@@ -17,17 +17,6 @@ static void prepare(struct fixture *fixture, const char *queue)
     atomic_store(&fixture_queue(fixture, queue)->has_on_failure, true);
 }
 
-static unsigned take(struct fixture *fixture, const char *queue, struct delivered *got,
-                     unsigned limit)
-{
-    struct subscription subscription;
-    fixture_subscribe(fixture, queue, &subscription);
-    fixture_deliver(fixture);
-    unsigned count = fixture_delivered(fixture, got, limit);
-    fixture_unsubscribe(fixture, &subscription);
-    return count;
-}
-
 static const struct lease *lease_of(struct fixture *fixture, const char *queue,
                                     const struct uuid *id)
 {
@@ -50,7 +39,7 @@ static void one_is_in_hand_until_it_is_decided(void **state)
     struct uuid id;
     prepare(fixture, "q");
     fixture_enqueue(fixture, "q", "k", 1, 7, 1, &id);
-    assert_int_equal(take(fixture, "q", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
     struct operation_settle *settle = fixture_settle_frame(OPERATION_NACK, "q", &id, 1);
     fixture_execute(fixture, &settle->operation);
     assert_true(settle->operation.undecided);
@@ -75,11 +64,11 @@ static void one_is_in_hand_until_it_is_decided(void **state)
     assert_int_equal(fixture_stats(fixture, "q").in_flight, 0);
     assert_int_equal(fixture_stats(fixture, "q").depth, 1);
     fixture_due(fixture, now_ms + 5000);
-    assert_int_equal(take(fixture, "q", got, 4), 0);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 0);
     fixture_close(fixture);
     fixture_open(fixture);
     fixture_due(fixture, time_wall_ms() + 5001);
-    assert_int_equal(take(fixture, "q", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
     assert_int_equal(got[0].payload, 7);
     assert_int_equal(got[0].attempt, 1);
     assert_int_equal(got[0].key, 'k');
@@ -92,7 +81,7 @@ static void a_dead_letter_is_moved(void **state)
     struct uuid id;
     prepare(fixture, "q");
     fixture_enqueue(fixture, "q", "k", 1, 7, 1, &id);
-    assert_int_equal(take(fixture, "q", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
     struct operation_settle *settle = fixture_settle_frame(OPERATION_NACK, "q", &id, 1);
     fixture_execute(fixture, &settle->operation);
     decide_all(settle, true, 0);
@@ -100,7 +89,7 @@ static void a_dead_letter_is_moved(void **state)
     assert_int_equal(settle->items[0].status, FIBP_OK);
     operation_free(&settle->operation);
     assert_int_equal(fixture_stats(fixture, "q").depth, 0);
-    assert_int_equal(take(fixture, "q.dlq", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q.dlq", got, 4), 1);
     assert_int_equal(got[0].attempt, 1);
 }
 
@@ -112,14 +101,14 @@ static void without_its_queue_a_dead_letter_is_retried(void **state)
     prepare(fixture, "q");
     assert_int_equal(fixture_delete(fixture, "q.dlq"), FIBP_OK);
     fixture_enqueue(fixture, "q", "k", 1, 7, 1, &id);
-    assert_int_equal(take(fixture, "q", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
     struct operation_settle *settle = fixture_settle_frame(OPERATION_NACK, "q", &id, 1);
     fixture_execute(fixture, &settle->operation);
     decide_all(settle, true, 0);
     fixture_execute(fixture, &settle->operation);
     assert_int_equal(settle->items[0].status, FIBP_OK);
     operation_free(&settle->operation);
-    assert_int_equal(take(fixture, "q", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
     assert_int_equal(got[0].attempt, 1);
 }
 
@@ -136,7 +125,7 @@ static void a_slow_script_and_a_second_acker_have_one_outcome(void **state)
     for (unsigned when = 0; when < 40; when++) {
         bool dead = when % 2;
         fixture_enqueue(fixture, "q", "k", 1, when, 1, &id);
-        assert_int_equal(take(fixture, "q", got, 4), 1);
+        assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
         struct operation_settle *settle = fixture_settle_frame(OPERATION_NACK, "q", &id, 1);
         uint64_t began_ms = time_monotonic_ms();
         if (when / 2 % 2)
@@ -156,7 +145,7 @@ static void a_slow_script_and_a_second_acker_have_one_outcome(void **state)
         assert_int_equal(fixture_stats(fixture, "q.dlq").depth, nacked && dead);
         for (unsigned i = 0; i < 2; i++) {
             const char *queue = i ? "q.dlq" : "q";
-            unsigned count = take(fixture, queue, got, 4);
+            unsigned count = fixture_take(fixture, queue, got, 4);
             if (count) {
                 assert_int_equal(got[0].attempt, 1);
                 assert_int_equal(fixture_settle(fixture, OPERATION_ACK, queue, &got[0].id),
@@ -177,7 +166,7 @@ static void a_worker_that_dies_lets_go(void **state)
     fixture_join(&other, fixture, 1);
     atomic_store(&fixture->zone->slots[1].pid, getpid());
     fixture_enqueue(fixture, "q", "k", 1, 0, 3, ids);
-    assert_int_equal(take(fixture, "q", got, 4), 3);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 3);
     struct operation_settle *settle = fixture_settle_frame(OPERATION_NACK, "q", ids, 3);
     fixture_execute(&other, &settle->operation);
     assert_int_equal(settle->deciding->count, 3);
@@ -206,7 +195,7 @@ static void after_a_recovery_it_is_asked_again(void **state)
     struct uuid id;
     prepare(fixture, "q");
     fixture_enqueue(fixture, "q", "k", 1, 0, 1, &id);
-    assert_int_equal(take(fixture, "q", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
     struct operation_settle *settle = fixture_settle_frame(OPERATION_NACK, "q", &id, 1);
     fixture_execute(fixture, &settle->operation);
     decide_all(settle, true, 0);
@@ -220,7 +209,7 @@ static void after_a_recovery_it_is_asked_again(void **state)
     fixture_execute(fixture, &settle->operation);
     assert_int_equal(settle->items[0].status, FIBP_OK);
     operation_free(&settle->operation);
-    assert_int_equal(take(fixture, "q", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
     assert_int_equal(got[0].attempt, 1);
 }
 
@@ -231,7 +220,7 @@ static void what_cannot_be_done_is_nobodys_again(void **state)
     struct uuid id;
     prepare(fixture, "q");
     fixture_enqueue(fixture, "q", "k", 1, 0, 1, &id);
-    assert_int_equal(take(fixture, "q", got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
     for (unsigned dead = 0; dead < 2; dead++) {
         struct operation_settle *settle = fixture_settle_frame(OPERATION_NACK, "q", &id, 1);
         fixture_execute(fixture, &settle->operation);
@@ -266,8 +255,8 @@ static void a_frame_of_many_kinds_keeps_its_order(void **state)
     fixture_create(fixture, "p");
     fixture_enqueue(fixture, "q", "k", 1, 0, 3, asked);
     fixture_enqueue(fixture, "p", "k", 1, 0, 2, plain);
-    assert_int_equal(take(fixture, "q", got, 8), 3);
-    assert_int_equal(take(fixture, "p", got, 8), 2);
+    assert_int_equal(fixture_take(fixture, "q", got, 8), 3);
+    assert_int_equal(fixture_take(fixture, "p", got, 8), 2);
     ids[0] = ids[3] = asked[0];
     ids[1] = plain[0];
     ids[2] = asked[1];
@@ -303,7 +292,7 @@ static void many_are_decided_in_slices(void **state)
     fixture->broker->options.max_unacked = 5000;
     prepare(fixture, "q");
     fixture_enqueue(fixture, "q", "k", 1, 0, 2500, ids);
-    assert_int_equal(take(fixture, "q", got, 2500), 2500);
+    assert_int_equal(fixture_take(fixture, "q", got, 2500), 2500);
     struct operation_settle *settle = fixture_settle_frame(OPERATION_NACK, "q", ids, 2500);
     for (;; trips++) {
         fixture_execute(fixture, &settle->operation);
@@ -362,7 +351,7 @@ static void scripts_see_headers_of_any_size_but_huge_ones(void **state)
     prepare(fixture, "q");
     for (unsigned i = 0; i < 4; i++)
         ids[i] = enqueue_header(fixture, sizes[i]);
-    assert_int_equal(take(fixture, "q", got, 8), 4);
+    assert_int_equal(fixture_take(fixture, "q", got, 8), 4);
     struct operation_settle *settle = fixture_settle_frame(OPERATION_NACK, "q", ids, 4);
     fixture_execute(fixture, &settle->operation);
     assert_int_equal(settle->deciding->count, 4);

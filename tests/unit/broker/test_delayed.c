@@ -26,16 +26,6 @@ static void enqueue(struct fixture *fixture, const char *key, uint32_t first, ui
     free(messages);
 }
 
-static unsigned take(struct fixture *fixture, struct delivered *got, unsigned limit)
-{
-    struct subscription subscription;
-    fixture_subscribe(fixture, "q", &subscription);
-    fixture_deliver(fixture);
-    unsigned count = fixture_delivered(fixture, got, limit);
-    fixture_unsubscribe(fixture, &subscription);
-    return count;
-}
-
 /* Counts what the store held before, as the keeper does; the fixture's broker stands for its. */
 static void count_all(struct fixture *fixture)
 {
@@ -62,12 +52,12 @@ static void one_comes_when_it_is_due_and_not_before(void **state)
     assert_int_equal(fixture_stats(fixture, "q").depth, 1);
     assert_in_range(queue->next_due_ms, before_ms + 5001, after_ms + 5001);
     assert_int_equal(fixture_due(fixture, before_ms + 5000), 0);
-    assert_int_equal(take(fixture, got, 4), 0);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 0);
     assert_int_not_equal(fixture_due(fixture, after_ms + 5001), 0);
     assert_int_equal(fixture_stats(fixture, "q").depth, 1);
     assert_int_equal(queue->delayed, 0);
     assert_int_equal(queue->next_due_ms, UINT64_MAX);
-    assert_int_equal(take(fixture, got, 4), 1);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 1);
     assert_int_equal(got[0].payload, 7);
     assert_int_equal(got[0].attempt, 0);
     assert_int_equal(got[0].key, 'k');
@@ -86,7 +76,7 @@ static void the_order_is_that_of_due_times(void **state)
     enqueue(fixture, "k", 0, 500, delays);
     fixture_enqueue(fixture, "q", "k", 1, 1000, 1, NULL); /* one that is ready stands before */
     assert_int_equal(fixture_due(fixture, time_wall_ms() + FAR_MS), 5); /* a hundred each */
-    assert_int_equal(take(fixture, got, 600), 501);
+    assert_int_equal(fixture_take(fixture, "q", got, 600), 501);
     assert_int_equal(got[0].payload, 1000);
     for (uint32_t i = 1; i < 500; i++)
         assert_true(delays[got[i].payload] <= delays[got[i + 1].payload]);
@@ -114,10 +104,10 @@ static void a_crash_loses_none_and_all_are_counted(void **state)
     count_all(fixture);
     assert_int_equal(queue->delayed, 452);
     assert_int_equal(fixture_stats(fixture, "q").depth, 602);
-    assert_int_equal(take(fixture, got, 700), 150);
+    assert_int_equal(fixture_take(fixture, "q", got, 700), 150);
     fixture_due(fixture, now_ms + FAR_MS + 1000);
     assert_int_equal(queue->delayed, 0);
-    assert_int_equal(take(fixture, got, 700), 452);
+    assert_int_equal(fixture_take(fixture, "q", got, 700), 452);
     assert_int_equal(got[0].payload, 601);
     for (uint32_t i = 1; i <= 100; i++)
         assert_int_equal(got[i].payload, 149 + i);
@@ -144,7 +134,7 @@ static void a_full_disk_puts_it_off(void **state)
     assert_int_equal(fixture_queue(fixture, "q")->delayed, 3);
     fixture_expire(fixture, now_ms + 1000);
     assert_int_not_equal(fixture_due(fixture, wall_ms), 0);
-    assert_int_equal(take(fixture, got, 4), 3);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 3);
 }
 
 /* Takes what room the zone has for lanes; returns how many blocks. */
@@ -179,12 +169,12 @@ static void a_full_zone_puts_it_off_but_for_lanes_that_are_there(void **state)
     unsigned count = fill_zone(fixture, blocks, 1u << 16);
     fixture_due(fixture, wall_ms);
     assert_int_equal(fixture_queue(fixture, "q")->delayed, 2);
-    assert_int_equal(take(fixture, got, 8), 2);
+    assert_int_equal(fixture_take(fixture, "q", got, 8), 2);
     assert_int_equal(got[1].payload, 2);
     free_zone(fixture, blocks, count);
     fixture_expire(fixture, time_monotonic_ms() + 1001);
     fixture_due(fixture, wall_ms);
-    assert_int_equal(take(fixture, got, 8), 2);
+    assert_int_equal(fixture_take(fixture, "q", got, 8), 2);
     assert_int_equal(got[0].payload, 1);
     assert_int_equal(got[1].payload, 3);
 }
@@ -214,7 +204,7 @@ static void a_full_zone_lets_those_behind_pass(void **state)
     assert_int_equal(queue->next_due_ms, first_ms);
     assert_true(queue->due_again_ms > 0); /* it is not tried without pause */
     fixture->window.limit = 16u << 20;
-    assert_int_equal(take(fixture, got, 1000), 21);
+    assert_int_equal(fixture_take(fixture, "q", got, 1000), 21);
     for (uint32_t i = 1; i < 21; i++)
         assert_int_equal(got[i].payload, 680 + i);
     free_zone(fixture, blocks, count);
@@ -222,7 +212,7 @@ static void a_full_zone_lets_those_behind_pass(void **state)
     fixture_due(fixture, wall_ms);
     assert_int_equal(queue->delayed, 1);
     assert_true(queue->next_due_ms > wall_ms);
-    assert_int_equal(take(fixture, got, 1000), 680);
+    assert_int_equal(fixture_take(fixture, "q", got, 1000), 680);
     for (uint32_t i = 0; i < 680; i++)
         assert_int_equal(got[i].payload, 1 + i);
 }
@@ -242,7 +232,7 @@ static void one_that_cannot_be_read_holds_back_nobody(void **state)
     assert_int_equal(queue_db_put(local->db, txn, str_of(key, sizeof(key)), STR("rubbish")), 0);
     assert_int_equal(env_commit(txn, ENV_COMMIT_MEMORY), 0);
     fixture_due(fixture, time_wall_ms() + 100);
-    assert_int_equal(take(fixture, got, 4), 2);
+    assert_int_equal(fixture_take(fixture, "q", got, 4), 2);
     assert_int_equal(local->queue->next_due_ms, UINT64_MAX);
     /* It is there still, and never due. */
     record_delayed_key(key, RECORD_DELAYED_NEVER, 1);

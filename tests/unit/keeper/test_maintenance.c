@@ -455,17 +455,6 @@ static void breakers_of_forgotten_queues_are_freed(void **state)
 
 /* --- compacting --- */
 
-static uint64_t file_size(struct fixture *fixture, const char *name)
-{
-    char path[128];
-    struct stat info;
-    snprintf(path, sizeof(path), "%s/queues/%llu.db", fixture->path,
-             (unsigned long long)fixture_queue(fixture, name)->id);
-    assert_int_equal(env_checkpoint(fixture->env, 0, true), 0);
-    assert_int_equal(stat(path, &info), 0);
-    return (uint64_t)info.st_size;
-}
-
 static void a_drained_queue_shrinks(void **state)
 {
     struct fixture *fixture = *state;
@@ -482,7 +471,7 @@ static void a_drained_queue_shrinks(void **state)
     fixture_frame_free(enqueue);
     start(&keeping, fixture);
     assert_int_equal(compact_step(&keeping.maintenance), 0);
-    uint64_t full = file_size(fixture, "q");
+    uint64_t full = fixture_file_size(fixture, "q");
     fixture_subscribe(fixture, "q", &subscription);
     fixture->window.limit = 64u << 20;
     fixture_deliver(fixture);
@@ -498,7 +487,7 @@ static void a_drained_queue_shrinks(void **state)
             while (compact_step(&keeping.maintenance) > 0)
                 assert_true(++steps < 10000);
             atomic_store(&fixture->broker->scheduler->space_low, 0);
-            assert_true(file_size(fixture, "q") < full / 2);
+            assert_true(fixture_file_size(fixture, "q") < full / 2);
         }
     }
     steps = 0;
@@ -514,7 +503,7 @@ static void a_drained_queue_shrinks(void **state)
             fixture_enqueue(fixture, "q", "a", 1, 7, 1, NULL);
     }
     assert_true(steps > 0);
-    assert_true(file_size(fixture, "q") < full / 4);
+    assert_true(fixture_file_size(fixture, "q") < full / 4);
     fixture_deliver(fixture);
     assert_int_equal(fixture_delivered(fixture, got, 2000), 1);
     assert_int_equal(got[0].payload, 7);
@@ -561,10 +550,10 @@ static void a_queue_in_quarantine_keeps_no_other_from_shrinking(void **state)
     fixture_queue(fixture, "aside")->counters->acked = 5000;
     fixture_queue(fixture, "aside")->quarantined = true;
     fill_and_drain(fixture, "q");
-    uint64_t full = file_size(fixture, "q");
+    uint64_t full = fixture_file_size(fixture, "q");
     start(&keeping, fixture);
     compact_all(&keeping);
-    assert_true(file_size(fixture, "q") < full / 4);
+    assert_true(fixture_file_size(fixture, "q") < full / 4);
     stop(&keeping);
 }
 
@@ -576,10 +565,10 @@ static void a_queue_without_its_file_keeps_no_other_from_shrinking(void **state)
     fixture_create(fixture, "lost");
     fixture_queue(fixture, "lost")->counters->acked = 5000;
     fill_and_drain(fixture, "q");
-    uint64_t full = file_size(fixture, "q");
+    uint64_t full = fixture_file_size(fixture, "q");
     start(&keeping, fixture);
     compact_all(&keeping);
-    assert_true(file_size(fixture, "q") < full / 4);
+    assert_true(fixture_file_size(fixture, "q") < full / 4);
     stop(&keeping);
 }
 

@@ -12,8 +12,7 @@
 static const char *const some_headers[] = {"tenant", "acme", "weight", "3",   "a", "1",
                                            "b",      "2",    "a",      "one", NULL};
 
-/* --- results -----------------------------------------------------------------------------------
- */
+/* --- results --- */
 
 static void test_key_weight_and_throttles(void **state)
 {
@@ -230,8 +229,7 @@ static void test_decisions(void **state)
     scripted_stop(&scripted);
 }
 
-/* --- what scripts see --------------------------------------------------------------------------
- */
+/* --- what scripts see --- */
 
 /* Runs conditions that must hold, in order, in one call each. */
 static void assert_each(struct scripted *scripted, const char *const *conditions)
@@ -493,8 +491,7 @@ static void test_library(void **state)
     scripted_stop(&scripted);
 }
 
-/* --- states ------------------------------------------------------------------------------------
- */
+/* --- states --- */
 
 static void test_chunk_runs_once(void **state)
 {
@@ -581,8 +578,7 @@ static void test_globals_are_bounded(void **state)
     scripted_stop(&scripted);
 }
 
-/* --- failures ----------------------------------------------------------------------------------
- */
+/* --- failures --- */
 
 static void test_breaker(void **state)
 {
@@ -719,8 +715,7 @@ static void test_limits_are_those_configured(void **state)
     scripted_stop(&scripted);
 }
 
-/* --- checking ----------------------------------------------------------------------------------
- */
+/* --- checking --- */
 
 static void test_check_script(void **state)
 {
@@ -776,8 +771,7 @@ static void test_check_script(void **state)
     scripted_stop(&scripted);
 }
 
-/* --- the log -----------------------------------------------------------------------------------
- */
+/* --- the log --- */
 
 static size_t count_lines(const char *path, const char *what)
 {
