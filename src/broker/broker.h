@@ -42,6 +42,7 @@ struct local_subscription {
     struct consumer *consumer;           /* in the zone */
     struct operation_delivery *delivery; /* being built by the pull that runs */
     uint32_t assigned;                   /* messages the pull that runs gave it */
+    bool sated;                          /* these will fill its window */
 };
 
 struct broker_options {

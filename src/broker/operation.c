@@ -6,6 +6,8 @@
 #include "core/pool.h"
 #include "fibp/status.h"
 
+#define WINDOW_SHARE 8 /* of what the worker's window has left, for one connection */
+
 bool operation_changes_store(const struct operation *operation)
 {
     switch (operation->kind) {
@@ -135,4 +137,16 @@ void operation_free(struct operation *operation)
         break;
     }
     free(operation);
+}
+
+uint64_t delivery_window_limit(const struct delivery_window *window)
+{
+    const struct delivery_window *worker = window->worker;
+    uint64_t limit = window->limit;
+    if (worker) {
+        uint64_t queued = atomic_load(&worker->queued);
+        uint64_t share = queued < worker->limit ? (worker->limit - queued) / WINDOW_SHARE : 0;
+        limit = share < limit ? share : limit;
+    }
+    return limit ? limit : 1;
 }

@@ -344,14 +344,19 @@ struct delivery_encoder {
  * of a worker together. */
 struct delivery_window {
     _Atomic uint64_t queued; /* bytes handed up and not yet written to the socket */
-    uint64_t limit;          /* delivery pauses while queued >= limit */
-    _Atomic uint32_t
-        paused; /* set by the store thread when it skipped a subscription for this; the loop
-                 * clears it and submits OPERATION_ROOM when queued fell below limit / 2 */
+    uint64_t limit;          /* at most: see delivery_window_limit */
+    _Atomic uint32_t paused; /* set by the store thread when it skipped a subscription for this; the
+                              * loop clears it and submits OPERATION_ROOM when queued is 0 or fell
+                              * below half of the limit */
     struct delivery_window *worker; /* of the connection's: the worker's; NULL: none */
     struct list waiting; /* private to the store thread, which also makes it when it is all zeros:
                           * its subscriptions that were skipped for want of room */
 };
+
+/* Delivery pauses while `queued` is this or more, at least 1: `limit`, but of a connection's window
+ * no more than an eighth of what the worker's has left. So however many connections do not take
+ * their deliveries, there is room for one that does. Any thread. */
+uint64_t delivery_window_limit(const struct delivery_window *window);
 
 /* One consumer. Made by the loop, submitted with OPERATION_SUBSCRIBE, freed by the loop after the
  * answer to OPERATION_UNSUBSCRIBE (nothing refers to it then). The loop reads and writes only what

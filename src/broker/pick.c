@@ -12,19 +12,41 @@
  * a lease (queue_consumer_relieved), OPERATION_ROOM for its connection, or a pull that fails. So
  * neither an ack nor a pull costs more when many others wait. */
 
-/* True, and the subscription waits for OPERATION_ROOM, when the window has none. */
-static bool window_is_full(struct delivery_window *window, struct local_subscription *sub)
+static uint64_t bytes_left(const struct delivery_window *window)
 {
-    if (atomic_load(&window->queued) < window->limit)
-        return false;
+    uint64_t limit = delivery_window_limit(window), queued = atomic_load(&window->queued);
+    return queued < limit ? limit - queued : 0;
+}
+
+/* The room of a window in bytes; the subscription waits for OPERATION_ROOM when there is none. */
+static uint64_t window_room(struct delivery_window *window, struct local_subscription *sub)
+{
+    uint64_t left = bytes_left(window);
+    if (left)
+        return left;
     /* Said first, looked again after: the loop clears it when it has written enough. */
     atomic_store(&window->paused, 1);
-    if (atomic_load(&window->queued) < window->limit)
-        return false;
+    left = bytes_left(window);
+    if (left)
+        return left;
     if (!window->waiting.next)
         list_init(&window->waiting);
     list_append(&window->waiting, &sub->wait);
-    return true;
+    return 0;
+}
+
+/* How many more messages fit into the windows; one goes beyond them. */
+static uint64_t messages_left(const struct pull *pull, struct local_subscription *sub)
+{
+    struct delivery_window *window = sub->subscription->window;
+    uint64_t left = window_room(window, sub);
+    if (!left || (window->worker && !window_room(window->worker, sub)))
+        return 0;
+    if (!pull->record_size)
+        return PULL_MESSAGES;
+    uint64_t fitting = (left - 1) / pull->record_size + 1;
+    sub->sated = fitting <= sub->assigned;
+    return sub->sated ? 0 : fitting - sub->assigned;
 }
 
 static uint32_t consumer_room(const struct pull *pull, struct local_subscription *sub)
@@ -35,10 +57,8 @@ static uint32_t consumer_room(const struct pull *pull, struct local_subscription
         sub->consumer->full = true;
         return 0;
     }
-    struct delivery_window *window = sub->subscription->window;
-    if (window_is_full(window, sub) || (window->worker && window_is_full(window->worker, sub)))
-        return 0;
-    uint64_t room = limit - held;
+    uint64_t room = messages_left(pull, sub);
+    room = room < limit - held ? room : limit - held;
     if (sub->subscription->limit) {
         uint32_t given = sub->subscription->delivered + sub->assigned;
         uint32_t left = sub->subscription->limit > given ? sub->subscription->limit - given : 0;
@@ -64,6 +84,7 @@ void pick_find_room(struct pull *pull)
 {
     reopen_relieved(pull);
     pull->room = 0;
+    pull->record_size = pull->local->record_size;
     LIST_EACH_SAFE(&pull->local->open, entry)
     {
         uint32_t room = consumer_room(pull, CONTAINER_OF(entry, struct local_subscription, link));
@@ -76,8 +97,7 @@ void pick_find_room(struct pull *pull)
             break;
     }
     /* No more than the bytes of a pull allow, so that no lane uses up what others were given. */
-    size_t fitting =
-        pull->local->record_size ? PULL_BYTES / pull->local->record_size : PULL_MESSAGES;
+    size_t fitting = pull->record_size ? PULL_BYTES / pull->record_size : PULL_MESSAGES;
     uint32_t most = fitting < PULL_MESSAGES ? (uint32_t)fitting : PULL_MESSAGES;
     if (pull->room > most)
         pull->room = most ? most : 1;
@@ -177,8 +197,13 @@ void pick_consumers(struct pull *pull)
 {
     for (uint32_t i = 0; i < pull->count; i++)
         pull->messages[i].consumer = next_consumer(pull);
-    for (uint32_t i = 0; i < pull->count; i++)
-        pull->messages[i].consumer->assigned = 0;
+    for (uint32_t i = 0; i < pull->count; i++) {
+        struct local_subscription *sub = pull->messages[i].consumer;
+        sub->assigned = 0;
+        if (sub->sated) /* the next pull sees what has become of its window */
+            reopen(sub);
+        sub->sated = false;
+    }
 }
 
 void pick_undo_consumers(struct pull *pull)

@@ -44,6 +44,7 @@ struct pull {
     uint64_t wall_ms, monotonic_ms;
     uint64_t throttle_ns; /* monotonic: for throttles, read when one concerns a lane; 0: not yet */
     uint32_t room;        /* messages that consumers can take, at most PULL_MESSAGES */
+    size_t record_size;   /* of the queue's messages in the mean, as the pull began; 0: unknown */
     uint32_t order[PULL_MESSAGES]; /* index of the lane of each pick */
     uint32_t picks;
     struct pull_lane lanes[PULL_MESSAGES];

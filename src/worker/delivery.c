@@ -230,8 +230,9 @@ static int delivery_announce_room(struct session *session)
 void delivery_relieve(struct session *session)
 {
     struct delivery_window *window = &session->window;
+    uint64_t queued = atomic_load(&window->queued);
 
-    if (!atomic_load(&window->paused) || atomic_load(&window->queued) >= window->limit / 2)
+    if (!atomic_load(&window->paused) || (queued && queued >= delivery_window_limit(window) / 2))
         return;
     atomic_store(&window->paused, 0);
     if (delivery_announce_room(session) < 0)

@@ -391,4 +391,57 @@ static inline void harness_request_str(uint8_t opcode, uint32_t id, struct str t
     buf_free(&body);
 }
 
+static inline void harness_consume(uint32_t id, struct str queue,
+                                   uint8_t consumer_id[UUID_TEXT_SIZE])
+{
+    harness_request_str(OPCODE_CONSUME, id, queue);
+    struct frame frame = harness_expect(OPCODE_CONSUME_OK, id);
+    assert_int_equal(frame.body.size, 2 + UUID_TEXT_SIZE);
+    if (consumer_id)
+        memcpy(consumer_id, frame.body.data + 2, UUID_TEXT_SIZE);
+}
+
+static inline struct subscription *harness_subscription(uint32_t id)
+{
+    struct subscriber *subscriber = subscriber_find(harness_session(), id);
+
+    assert_non_null(subscriber);
+    return &subscriber->subscription;
+}
+
+/* Hands up a message as the store thread does. */
+static inline struct operation_delivery *harness_deliver(struct subscription *subscription,
+                                                         size_t size)
+{
+    uint8_t *payload = calloc(1, size + 1);
+    struct operation_delivery *delivery =
+        calloc(1, sizeof(*delivery) + sizeof(delivery->leases[0]));
+    struct delivery_message message = {
+        .queue = subscription->queue, .fairness_key = STR("acme"), .weight = 1, .attempt = 2};
+    struct buf record, frame;
+
+    assert_non_null(payload);
+    assert_non_null(delivery);
+    buf_init(&record, 0);
+    buf_init(&frame, 0);
+    buf_append_u16(&record, 0);
+    wire_put_bytes(&record, str_of(payload, size));
+    message.record = buf_str(&record);
+    subscription->encoder->begin(subscription, &frame);
+    subscription->encoder->add(subscription, &frame, &message);
+    subscription->encoder->end(subscription, &frame, 1);
+    assert_false(frame.failed);
+    delivery->operation.kind = OPERATION_DELIVERY;
+    delivery->subscription = subscription;
+    delivery->frame = frame.data;
+    delivery->size = frame.size;
+    delivery->count = 1;
+    atomic_fetch_add(&subscription->window->queued, frame.size);
+    atomic_fetch_add(&subscription->window->worker->queued, frame.size);
+    buf_free(&record);
+    free(payload);
+    harness_complete(&delivery->operation);
+    return delivery;
+}
+
 #endif
