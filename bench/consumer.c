@@ -61,11 +61,6 @@ uint64_t consumer_acked(const struct consumer *consumer)
     return consumer->acked;
 }
 
-int consumer_begin(struct consumer *consumer, struct err *err)
-{
-    return client_consume(consumer->client, consumer->options.queue, CONSUME_ID, err);
-}
-
 /* Puts the ids gathered so far into an Ack frame. */
 static int flush_ids(struct consumer *consumer, struct err *err)
 {
@@ -190,9 +185,9 @@ static int take_frames(struct consumer *consumer, bool wait, struct err *err)
     }
 }
 
-int consumer_step(struct consumer *consumer, struct err *err)
+/* Takes in what is there, and with `wait` at least one frame, and sends the acks for it. */
+static int take(struct consumer *consumer, bool wait, struct err *err)
 {
-    bool wait = true;
     do {
         buf_clear(&consumer->out);
         if (take_frames(consumer, wait, err) != 0 || flush_ids(consumer, err) != 0) {
@@ -206,4 +201,17 @@ int consumer_step(struct consumer *consumer, struct err *err)
         wait = false;
     } while (consumer->out.size > 0);
     return 0;
+}
+
+int consumer_begin(struct consumer *consumer, struct err *err)
+{
+    /* Deliveries that came along with the answer: nothing may come after them. */
+    return client_consume(consumer->client, consumer->options.queue, CONSUME_ID, err) == 0
+               ? take(consumer, false, err)
+               : -1;
+}
+
+int consumer_step(struct consumer *consumer, struct err *err)
+{
+    return take(consumer, true, err);
 }

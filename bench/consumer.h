@@ -25,7 +25,7 @@ struct consumer *consumer_create(struct client *client, const struct consumer_op
                                  struct err *err) __attribute__((warn_unused_result));
 void consumer_destroy(struct consumer *consumer); /* NULL is fine */
 
-/* Sends the Consume request and waits for its answer. */
+/* Sends the Consume request, waits for its answer and acks what was delivered along with it. */
 int consumer_begin(struct consumer *consumer, struct err *err) __attribute__((warn_unused_result));
 
 /* Waits for something, takes in all that came with it and answers deliveries with acks. */
