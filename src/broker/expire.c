@@ -129,14 +129,42 @@ static void resume_due(struct queue *queue, uint64_t now_ms)
     queue_due_update(queue);
 }
 
+/* Under the lock. `result`: of opening the database. */
+static int expire_locked(struct write *write, int result, struct dead_letter *letters,
+                         uint32_t *dead, bool *more)
+{
+    struct queue *queue = write->queue;
+    uint64_t now_ms = write->monotonic_ms;
+    struct list due;
+    list_init(&due);
+    resume_due(queue, now_ms);
+    if (result) {
+        scheduler_timer_set(queue->scheduler, &queue->scheduler->timers, &queue->timer,
+                            now_ms + TRY_AGAIN_MS);
+        return result;
+    }
+    uint32_t count = queue_expired(queue, now_ms, &due, BATCH);
+    *more = count == BATCH;
+    if (count)
+        result = retry_leases(write, &due, letters, dead);
+    if (!result)
+        result = free_lanes(write, more);
+    if (!queue->lane_count) /* nothing was here for long */
+        queue_expiry_release(queue);
+    if (result) /* the lanes' time must not stay in the past: that would be a busy wait */
+        postpone_lanes(queue, now_ms);
+    queue_timer_update(queue);
+    return result;
+}
+
 int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, bool *more)
 {
     struct local_queue *local = NULL;
     struct dead_letter letters[BATCH];
     uint32_t dead = 0;
-    struct list due;
     *more = false;
-    list_init(&due);
+    if (queue->quarantined) /* it has nothing; a rebuild that was broken off set its timer */
+        return 0;
     if (broker_local(broker, queue, &local) != 0)
         return -1;
     int result = broker_open_db(broker, local, true);
@@ -149,21 +177,7 @@ int broker_expire(struct broker *broker, struct queue *queue, uint64_t now_ms, b
                           .queue = queue,
                           .now_ns = time_wall_ns(),
                           .monotonic_ms = now_ms};
-    if (!atomic_load(&queue->dead))
-        resume_due(queue, now_ms);
-    if (!result && !atomic_load(&queue->dead)) {
-        uint32_t count = queue_expired(queue, now_ms, &due, BATCH);
-        *more = count == BATCH;
-        if (count)
-            result = retry_leases(&write, &due, letters, &dead);
-        if (!result)
-            result = free_lanes(&write, more);
-        if (!queue->lane_count) /* nothing was here for long */
-            queue_expiry_release(queue);
-        if (result) /* the lanes' time must not stay in the past: that would be a busy wait */
-            postpone_lanes(queue, now_ms);
-        queue_timer_update(queue);
-    }
+    result = atomic_load(&queue->dead) ? 0 : expire_locked(&write, result, letters, &dead, more);
     lock_release(&queue->lock);
     if (result && broker_is_fatal(result))
         return broker_fail(broker, result, "expire leases");

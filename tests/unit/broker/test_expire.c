@@ -81,6 +81,35 @@ static void a_full_disk_puts_it_off(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
+/* A process that cannot open a queue's file, for want of descriptors or memory, looks again. */
+static void a_file_that_cannot_be_opened_puts_it_off(void **state)
+{
+    struct fixture *fixture = *state, keeper;
+    struct subscription subscription;
+    struct delivered got[8];
+    char path[128], away[160];
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "k", 1, 0, 2, NULL);
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 8), 2);
+    snprintf(path, sizeof(path), "%s/queues/%llu.db", fixture->path,
+             (unsigned long long)fixture_queue(fixture, "q")->id);
+    snprintf(away, sizeof(away), "%s.away", path);
+    fixture_join(&keeper, fixture, 1);
+    uint64_t now_ms = time_monotonic_ms() + 31000;
+    assert_int_equal(rename(path, away), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    fixture_expire(&keeper, now_ms);
+    assert_int_equal(fixture_stats(fixture, "q").in_flight, 2);
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(rename(away, path), 0);
+    fixture_expire(&keeper, now_ms + 1000);
+    assert_int_equal(fixture_stats(fixture, "q").in_flight, 0);
+    fixture_leave(&keeper);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
 static void a_lane_in_use_again_is_kept(void **state)
 {
     struct fixture *fixture = *state;
@@ -145,6 +174,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(many_expire_in_steps_and_in_order, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_puts_it_off, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_file_that_cannot_be_opened_puts_it_off, fixture_setup,
+                                        fixture_teardown),
         cmocka_unit_test_setup_teardown(a_lane_in_use_again_is_kept, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(an_idle_queue_takes_little, fixture_setup,
