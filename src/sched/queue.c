@@ -416,9 +416,34 @@ static bool make_relieved(struct queue *queue)
     return queue->relieved != NULL;
 }
 
+static void consumer_go(struct queue *queue, struct consumer *consumer)
+{
+    consumer->gone = true;
+    list_remove(&consumer->relieved);
+    list_remove(&consumer->link);
+    if (consumer->unacked == 0)
+        arena_free(queue->scheduler->arena, consumer);
+}
+
+/* A worker that died holding no lock has told nobody that its consumers are gone. */
+static void forget_dead(struct queue *queue, unsigned slot, uint32_t incarnation)
+{
+    LIST_EACH_SAFE(&queue->subscribed, entry)
+    {
+        struct consumer *consumer = CONTAINER_OF(entry, struct consumer, link);
+        if (consumer->slot == slot && consumer->incarnation != incarnation)
+            consumer_go(queue, consumer);
+    }
+}
+
 struct consumer *queue_consumer_add(struct queue *queue, unsigned slot)
 {
     uint32_t incarnation = atomic_load(&queue->scheduler->zone->slots[slot].incarnation);
+    if (queue->consumers[slot].incarnation != incarnation) {
+        forget_dead(queue, slot, incarnation);
+        queue->consumers[slot].incarnation = incarnation;
+        queue->consumers[slot].count = 0;
+    }
     struct consumer *consumer =
         make_relieved(queue) ? arena_alloc(queue->scheduler->arena, sizeof(*consumer)) : NULL;
     if (!consumer)
@@ -427,23 +452,20 @@ struct consumer *queue_consumer_add(struct queue *queue, unsigned slot)
     consumer->slot = slot;
     consumer->incarnation = incarnation;
     list_init(&consumer->relieved);
-    if (queue->consumers[slot].incarnation != incarnation) {
-        queue->consumers[slot].incarnation = incarnation;
-        queue->consumers[slot].count = 0;
-    }
+    list_append(&queue->subscribed, &consumer->link);
     queue->consumers[slot].count++;
     return consumer;
 }
 
 void queue_consumer_remove(struct queue *queue, struct consumer *consumer)
 {
-    queue->consumers[consumer->slot].count--;
-    if (queue->consumers[consumer->slot].count == 0)
-        queue->waiting &= ~(UINT64_C(1) << consumer->slot);
-    consumer->gone = true;
-    list_remove(&consumer->relieved);
-    if (consumer->unacked == 0)
-        arena_free(queue->scheduler->arena, consumer);
+    unsigned slot = consumer->slot;
+    consumer_go(queue, consumer);
+    if (--queue->consumers[slot].count > 0)
+        return;
+    queue->waiting &= ~(UINT64_C(1) << slot);
+    if (!atomic_load(&queue->dead))
+        queue_wake_waiters(queue); /* it may have been woken and not looked yet */
 }
 
 struct consumer *queue_consumer_relieved(struct queue *queue, unsigned slot)
@@ -570,6 +592,7 @@ struct queue *queue_create(struct scheduler *scheduler, struct str name, uint64_
     list_init(&queue->idle_lanes);
     list_init(&queue->held_list);
     list_init(&queue->throttled);
+    list_init(&queue->subscribed);
     lock_init(&queue->lock);
     drr_init(&queue->drr, scheduler->quantum);
     queue->statistics = statistics_take(scheduler->zone->statistics, id, time_wall_ms());
@@ -614,6 +637,10 @@ void queue_destroy(struct queue *queue)
         lock_release(&scheduler->timer_lock);
     }
     free_leases(queue);
+    LIST_EACH_SAFE(&queue->subscribed, entry)
+    {
+        arena_free(scheduler->arena, CONTAINER_OF(entry, struct consumer, link));
+    }
     free_lanes(queue);
     free_hashes(queue);
     arena_free(scheduler->arena, queue->expiry);

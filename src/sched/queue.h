@@ -98,6 +98,7 @@ struct consumer {
     bool gone;            /* unsubscribed: freed with its last lease */
     bool full;            /* it stopped at max_unacked: wake its worker when a lease ends */
     struct list relieved; /* in queue.relieved[slot] until its worker looks */
+    struct list link;     /* in queue.subscribed until it is gone */
     void *local;          /* its worker's; no other process looks at it */
 };
 
@@ -196,6 +197,8 @@ struct queue {
         uint32_t incarnation, count;
     } consumers[ZONE_WORKERS]; /* subscriptions; valid while the slot has this incarnation */
     struct list *relieved;     /* per worker slot; NULL before the first consumer */
+    struct list subscribed; /* consumer.link; of workers that died too, until their slot has a new
+                             * one that subscribes */
 };
 
 /* --- lanes and keys: all under queue->lock --- */

@@ -92,6 +92,63 @@ static void deleting_a_queue_frees_its_consumers(void **state)
     assert_int_equal(last, first);
 }
 
+/* A worker that was woken for a message and loses its last consumer before it looks has others
+ * woken: the keeper would do so within a second. */
+static void who_leaves_passes_the_message_on(void **state)
+{
+    struct fixture *fixture = *state, other;
+    struct subscription here, there;
+    struct delivered got[8];
+    fixture_create(fixture, "q");
+    fixture_join(&other, fixture, 1);
+    fixture_subscribe(fixture, "q", &here);
+    fixture_subscribe(&other, "q", &there);
+    fixture_deliver(fixture);
+    fixture_deliver(&other);
+    for (unsigned i = 0; i < 4; i++) { /* whoever's turn it is */
+        fixture_enqueue(fixture, "q", "k", 1, i, 1, NULL);
+        bool ours = fixture_queue(fixture, "q")->waiting == 2;
+        struct fixture *leaves = ours ? fixture : &other, *stays = ours ? &other : fixture;
+        struct subscription *subscription = ours ? &here : &there;
+        fixture_unsubscribe(leaves, subscription);
+        fixture_deliver(leaves);
+        fixture_deliver(stays);
+        assert_int_equal(fixture_delivered(stays, got, 8), 1);
+        assert_int_equal(fixture_settle(stays, OPERATION_ACK, "q", &got[0].id), FIBP_OK);
+        fixture_subscribe(leaves, "q", subscription);
+        fixture_deliver(leaves);
+    }
+    fixture_unsubscribe(&other, &there);
+    fixture_leave(&other);
+    fixture_unsubscribe(fixture, &here);
+}
+
+/* Consumers of a worker that died holding nothing of the zone are freed when another one subscribes
+ * in its slot. */
+static void consumers_of_dead_workers_take_no_room(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct subscription subscriptions[1000];
+    struct queue *queue = NULL;
+    uint64_t used = 0;
+    fixture_create(fixture, "q");
+    queue = fixture_queue(fixture, "q");
+    for (unsigned death = 0; death < 40; death++) {
+        struct fixture worker;
+        fixture_join(&worker, fixture, 1);
+        for (unsigned i = 0; i < 1000; i++)
+            fixture_subscribe(&worker, "q", &subscriptions[i]);
+        broker_detach(worker.broker, false); /* as in a process that is gone */
+        broker_close(worker.broker);
+        fixture_forget_emitted(&worker);
+        zone_slot_release(fixture->zone, 1);
+        if (death == 1)
+            used = arena_used(queue->scheduler->arena);
+    }
+    assert_int_equal(queue_consumer_count(queue), 0);
+    assert_true(arena_used(queue->scheduler->arena) <= used + 65536);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -99,6 +156,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(leases_outlive_their_consumer, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(a_return_that_comes_late_does_nothing, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(who_leaves_passes_the_message_on, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(consumers_of_dead_workers_take_no_room, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(deleting_a_queue_frees_its_consumers, fixture_setup,
                                         fixture_teardown),
