@@ -32,62 +32,78 @@ const char *config_fault(struct str key, struct str value)
     return config_rule_fault(key, value);
 }
 
-/* *old: bytes of the value that was there; *found: there was one. 0 and *same when nothing would
- * change. */
-static int change(struct broker *broker, DB_TXN *txn, struct str key, struct str value, bool *same,
-                  bool *found, size_t *old)
+/* What is there before a change. */
+struct present {
+    bool found;
+    size_t size; /* of the value */
+    bool same;   /* nothing would change */
+};
+
+/* Under the catalog lock, which all who write it have. */
+static int look(struct broker *broker, struct str key, struct str value, struct present *present)
 {
-    struct buf *present = &broker->value;
-    int result = catalog_get_config(broker->catalog, txn, key, present);
-    *found = !result;
-    *old = present->size;
+    struct buf *there = &broker->value;
+    int result, tries = 0;
+    do {
+        result = catalog_get_config(broker->catalog, NULL, key, there);
+    } while (env_is_conflict(result) && ++tries < CONFLICTS_MAX);
     if (result && result != DB_NOTFOUND)
         return result;
-    *same = *found ? str_equal(buf_str(present), value) : value.size == 0;
-    if (*same)
-        return 0;
-    return value.size ? catalog_put_config(broker->catalog, txn, key, value)
-                      : catalog_delete_config(broker->catalog, txn, key);
+    present->found = !result;
+    present->size = there->size;
+    present->same = present->found ? str_equal(buf_str(there), value) : value.size == 0;
+    return 0;
 }
 
-static int change_once(struct broker *broker, struct str key, struct str value, bool *same,
-                       bool *found, size_t *old)
+static int change_once(struct broker *broker, struct str key, struct str value)
 {
     DB_TXN *txn = NULL;
     int result = env_begin(broker->env, &txn);
     if (result)
         return result;
-    result = change(broker, txn, key, value, same, found, old);
-    if (result || *same) {
-        (void)txn->abort(txn);
-        return result;
-    }
-    return env_commit(txn, broker->options.commit);
+    result = value.size ? catalog_put_config(broker->catalog, txn, key, value)
+                        : catalog_delete_config(broker->catalog, txn, key);
+    if (!result)
+        return env_commit(txn, broker->options.commit);
+    (void)txn->abort(txn);
+    return result;
 }
 
-static void count(struct scheduler *scheduler, struct str key, struct str value, bool found,
-                  size_t old)
+static int change(struct broker *broker, struct str key, struct str value)
 {
-    if (found) {
+    int result, tries = 0;
+    do {
+        result = change_once(broker, key, value);
+    } while (env_is_conflict(result) && ++tries < CONFLICTS_MAX);
+    return result;
+}
+
+static void count(struct scheduler *scheduler, struct str key, struct str value,
+                  const struct present *before)
+{
+    if (before->found) {
         scheduler->config_count--;
-        scheduler->config_bytes -= key.size + old;
+        scheduler->config_bytes -= key.size + before->size;
     }
     if (value.size == 0)
         return;
     scheduler->config_count++;
     scheduler->config_bytes += key.size + value.size;
-    if (!found && scheduler->config_count == MANY_KEYS)
+    if (!before->found && scheduler->config_count == MANY_KEYS)
         log_write(LOG_WARN, "store", "the runtime configuration has %u keys now", MANY_KEYS);
 }
 
-/* NULL, or why there is no room for it. */
-static const char *shortage(const struct scheduler *scheduler, struct str key, struct str value)
+/* NULL, or why there is no room for a value that is not the one before. */
+static const char *shortage(const struct scheduler *scheduler, struct str key, struct str value,
+                            const struct present *before)
 {
+    uint64_t before_bytes = before->found ? key.size + before->size : 0;
     if (value.size == 0)
         return NULL;
-    if (!scheduler_has_room(scheduler))
+    if (!before->found && !scheduler_has_room(scheduler))
         return "no room for more configuration: shared_memory is full";
-    if (scheduler->config_bytes + key.size + value.size > ALL_BYTES)
+    if (key.size + value.size > before_bytes &&
+        scheduler->config_bytes - before_bytes + key.size + value.size > ALL_BYTES)
         return "no room for more configuration: there are 64 MiB of it";
     return NULL;
 }
@@ -96,21 +112,19 @@ static const char *shortage(const struct scheduler *scheduler, struct str key, s
 static int set_locked(struct broker *broker, struct operation_set_config *set)
 {
     struct scheduler *scheduler = broker->scheduler;
-    bool same = false, found = false;
-    size_t old = 0;
-    int result = 0, tries = 0;
-    set->operation.reason = shortage(scheduler, set->key, set->value);
+    struct present before;
+    int result = look(broker, set->key, set->value, &before);
+    if (result)
+        return result;
+    set->operation.reason = before.same ? NULL : shortage(scheduler, set->key, set->value, &before);
     if (set->operation.reason) {
         set->operation.status = FIBP_CHANNEL_FULL;
         return 0;
     }
-    do {
-        result = change_once(broker, set->key, set->value, &same, &found, &old);
-    } while (env_is_conflict(result) && ++tries < CONFLICTS_MAX);
-    if (result)
+    if (!before.same && (result = change(broker, set->key, set->value)) != 0)
         return result;
-    if (!same)
-        count(scheduler, set->key, set->value, found, old);
+    if (!before.same)
+        count(scheduler, set->key, set->value, &before);
     /* Also what is stored already: there may have been no room for it then. */
     if (!config_rule_apply(scheduler, set->key, set->value)) {
         log_write(LOG_ERROR, "store", "configuration \"%.*s\" is not in force: the zone is full",
@@ -118,7 +132,7 @@ static int set_locked(struct broker *broker, struct operation_set_config *set)
         set->operation.status = FIBP_CHANNEL_FULL;
         set->operation.reason = "stored, but not in force: shared_memory is full";
     }
-    if (!same)
+    if (!before.same)
         scheduler_settings_changed(scheduler, CHANGE_CONFIG, set->key);
     return 0;
 }

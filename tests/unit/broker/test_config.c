@@ -158,7 +158,27 @@ static void there_is_an_end_of_it(void **state)
     scheduler->config_bytes = (64u << 20) - 10;
     assert_int_equal(set(fixture, STR("x"), STR("1234567890")), FIBP_CHANNEL_FULL);
     assert_int_equal(set(fixture, STR("x"), STR("123456789")), FIBP_OK);
+    /* What takes the place of something else takes no more than the difference. */
+    assert_true(scheduler->config_bytes == 64u << 20);
+    assert_int_equal(set(fixture, STR("x"), STR("987654321")), FIBP_OK);
+    assert_int_equal(set(fixture, STR("x"), STR("9876543210")), FIBP_CHANNEL_FULL);
+    assert_value(fixture, STR("x"), STR("987654321"));
+    assert_int_equal(set(fixture, STR("x"), STR("1")), FIBP_OK);
     assert_int_equal(set(fixture, STR("x"), STR("")), FIBP_OK);
+}
+
+/* Who makes room by letting more through must not need any for it. */
+static void a_full_zone_lets_throttles_be_changed(void **state)
+{
+    struct fixture *fixture = *state;
+    struct scheduler *scheduler = fixture->broker->scheduler;
+    uint64_t size = arena_size(scheduler->arena);
+    assert_int_equal(set(fixture, STR("throttle.a"), STR("1,2")), FIBP_OK);
+    while (scheduler_has_room(scheduler))
+        assert_non_null(arena_alloc(scheduler->arena, size / 16));
+    assert_int_equal(set(fixture, STR("throttle.b"), STR("1,2")), FIBP_CHANNEL_FULL);
+    assert_int_equal(set(fixture, STR("throttle.a"), STR("1000,2000")), FIBP_OK);
+    assert_value(fixture, STR("throttle.a"), STR("1000,2000"));
 }
 
 int main(void)
@@ -169,6 +189,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_stored_already_is_put_in_force, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(there_is_an_end_of_it, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_full_zone_lets_throttles_be_changed, fixture_setup,
+                                        fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
