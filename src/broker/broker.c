@@ -15,6 +15,7 @@
 #define SCRATCH_CHUNK (256u << 10)
 #define LARGE_ENOUGH (2u << 20) /* bytes of large messages after which answers are due */
 #define LOCK_LONG_MS 10
+#define ROOM_AGAIN_MS 1000
 
 bool broker_is_fatal(int result)
 {
@@ -258,8 +259,16 @@ void broker_want_pull_later(struct broker *broker, struct local_queue *local)
 
 bool broker_make_room(struct broker *broker, int result)
 {
-    if (result != ENOSPC || !space_release(broker->env->path))
+    uint64_t now_ms = time_monotonic_ms();
+    if (result != ENOSPC)
         return false;
+    if (!space_release(broker->env->path)) {
+        /* Another process may have done so since; a disk that is full for good costs no more than
+         * a second try now and then. */
+        bool again = now_ms >= broker->room_again_ms;
+        broker->room_again_ms = again ? now_ms + ROOM_AGAIN_MS : broker->room_again_ms;
+        return again;
+    }
     atomic_store(&broker->scheduler->space_low, 1);
     log_write(LOG_ERROR, "store", "the disk under %s is full: its reserve is used now",
               broker->env->path);

@@ -94,6 +94,7 @@ struct broker {
     struct list tasks;            /* task.link */
     bool ending;                  /* tasks stop with what they have */
     uint64_t next_dlq_warning_ms; /* monotonic */
+    uint64_t room_again_ms;       /* monotonic: see broker_make_room */
     struct err failure;
 };
 
@@ -173,8 +174,8 @@ void broker_note_lock(struct broker *broker, const struct queue *queue, uint64_t
 int broker_open_db(struct broker *broker, struct local_queue *local, bool create)
     __attribute__((warn_unused_result));
 
-/* After a full disk: gives up the reserve. True when that made room and the work may be tried
- * again. */
+/* After a full disk: gives up the reserve. True when that made room, or somebody else may have made
+ * it meanwhile, and the work may be tried again. */
 bool broker_make_room(struct broker *broker, int result);
 
 /* Ends an operation whose work on the store gave `result`. 0, after a failure with

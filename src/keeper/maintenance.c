@@ -61,7 +61,8 @@ static int checkpoint_failed(struct maintenance *maintenance, int result)
 {
     if (result != ENOSPC)
         return broker_fail(maintenance->broker, result, "write a checkpoint");
-    if (!broker_make_room(maintenance->broker, result) && !maintenance->disk_full)
+    (void)broker_make_room(maintenance->broker, result);
+    if (!maintenance->disk_full)
         log_write(LOG_ERROR, "store", "write a checkpoint: %s", db_strerror(result));
     maintenance->disk_full = true;
     return 0;

@@ -188,6 +188,44 @@ static void chunks_of_a_refused_ack_are_not_counted(void **state)
     fixture_unsubscribe(fixture, &subscription);
 }
 
+/* Another process meets the full disk at the same time, and is the one that gives up the reserve.
+ */
+static ssize_t late_write(int fd, const void *data, size_t size)
+{
+    ssize_t written = fixture_tight_write(fd, data, size);
+    if (written < 0)
+        assert_int_equal(truncate(fixture_ballast, 0), 0);
+    return written;
+}
+
+static ssize_t late_pwrite(int fd, const void *data, size_t size, off_t offset)
+{
+    ssize_t written = fixture_tight_pwrite(fd, data, size, offset);
+    if (written < 0)
+        assert_int_equal(truncate(fixture_ballast, 0), 0);
+    return written;
+}
+
+static void room_that_another_process_made_is_used(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription subscription;
+    struct delivered got[2];
+    fixture_create(fixture, "q");
+    fixture_enqueue(fixture, "q", "k", 1, 0, 1, NULL);
+    fixture_subscribe(fixture, "q", &subscription);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 2), 1);
+    fixture->broker->options.commit = ENV_COMMIT_KERNEL;
+    fixture_fill_disk_but_reserve(fixture);
+    os_calls.write = late_write;
+    os_calls.pwrite = late_pwrite;
+    assert_int_equal(fixture_settle(fixture, OPERATION_ACK, "q", &got[0].id), FIBP_OK);
+    os_calls_reset();
+    assert_int_equal(fixture_stats(fixture, "q").depth, 0);
+    fixture_unsubscribe(fixture, &subscription);
+}
+
 static void low_space_refuses_new_messages_only(void **state)
 {
     struct fixture *fixture = *state;
@@ -553,6 +591,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_refused_commit_changes_nothing, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(chunks_of_a_refused_ack_are_not_counted, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(room_that_another_process_made_is_used, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(low_space_refuses_new_messages_only, fixture_setup,
                                         fixture_teardown),
