@@ -1,6 +1,7 @@
 #include "lua/message.h"
 
 #include <lauxlib.h>
+#include <stdbool.h>
 
 #include "fibp/framed.h"
 #include "fibp/wire.h"
@@ -42,6 +43,19 @@ static int headers_index(lua_State *lua)
     return 1;
 }
 
+/* Whether the table is the one that was pushed: when the script has let go of that, another one may
+ * lie where it lay. */
+static bool headers_are_at(lua_State *lua, int index, const void *table)
+{
+    if (!table || lua_topointer(lua, index) != table || !lua_getmetatable(lua, index))
+        return false;
+    lua_rawgetp(lua, LUA_REGISTRYINDEX, &headers_methods_key);
+
+    bool methods = lua_rawequal(lua, -1, -2) != 0;
+    lua_pop(lua, 2);
+    return methods;
+}
+
 void message_fill(lua_State *lua, int index)
 {
     struct message_source *source = message_source(lua);
@@ -49,7 +63,7 @@ void message_fill(lua_State *lua, int index)
     struct wire_pair pair;
     uint16_t count;
 
-    if (!source->headers_table || lua_topointer(lua, index) != source->headers_table)
+    if (!headers_are_at(lua, index, source->headers_table))
         return;
     index = lua_absindex(lua, index);
     source->headers_table = NULL;

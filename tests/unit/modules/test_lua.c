@@ -308,6 +308,23 @@ static void test_kept_messages_are_empty(void **state)
     scripted_stop(&scripted);
 }
 
+/* Headers that a script has let go of are not those of a table that lies where they lay. */
+static void test_headers_that_are_gone(void **state)
+{
+    struct scripted scripted;
+
+    (void)state;
+    scripted_start(&scripted, "");
+    scripted_headers(&scripted, some_headers);
+    scripted_script(&scripted, HOOK_ON_ENQUEUE,
+                    ENQUEUE("msg.headers = nil for i = 1, 5000 do local t = {} "
+                            "for name in pairs(t) do return {fairness_key = name} end end "
+                            "return {fairness_key = 'none'}"));
+    for (unsigned i = 0; i < 20; i++)
+        assert_true(str_equal(scripted_enqueue(&scripted).fairness_key, STR("none")));
+    scripted_stop(&scripted);
+}
+
 static void test_payloads_beyond_the_memory(void **state)
 {
     static uint8_t payload[3 << 20];
@@ -822,6 +839,7 @@ int main(void)
         cmocka_unit_test(test_decisions),
         cmocka_unit_test(test_messages),
         cmocka_unit_test(test_kept_messages_are_empty),
+        cmocka_unit_test(test_headers_that_are_gone),
         cmocka_unit_test(test_payloads_beyond_the_memory),
         cmocka_unit_test(test_fila),
         cmocka_unit_test(test_library),
