@@ -104,11 +104,11 @@ struct framed_consume {
 bool framed_consume(struct wire_reader *reader, struct framed_consume *request) FRAMED_CHECK;
 
 struct framed_cancel {
-    bool by_consumer_id;    /* false: the frame's request_id names the Consume to end */
-    struct str consumer_id; /* otherwise the id from ConsumeOk, as text */
+    struct str consumer_id; /* the id from ConsumeOk, as text; empty: the request_id says which */
 };
 
-/* Both forms: an empty body, or `str consumer_id` that fills it exactly. */
+/* Both forms: an empty body, or `str consumer_id`. What else is there are fields behind the last
+ * one, which are ignored; only what must be an Ack of S2 fails. */
 bool framed_cancel(struct wire_reader *reader, struct framed_cancel *request) FRAMED_CHECK;
 
 /* ---- hot path: answers ---- */

@@ -161,13 +161,14 @@ bool framed_consume(struct wire_reader *reader, struct framed_consume *request)
 
 bool framed_cancel(struct wire_reader *reader, struct framed_cancel *request)
 {
-    *request = (struct framed_cancel){.by_consumer_id = wire_remaining(reader) > 0};
-    if (!request->by_consumer_id)
+    *request = (struct framed_cancel){.consumer_id = STR("")};
+    struct wire_reader first = *reader;
+    if (!wire_str(&first, "consumer id", &request->consumer_id)) {
+        request->consumer_id = STR("");
         return true;
-    if (!wire_str(reader, "consumer id", &request->consumer_id))
-        return false;
-    if (wire_remaining(reader) > 0)
-        return wire_fail(reader, "consumer id", "does not fill the body");
+    }
+    if (request->consumer_id.size == 0 && wire_remaining(&first) >= 2)
+        return wire_fail(reader, "consumer id", "an Ack of another opcode numbering");
     return true;
 }
 

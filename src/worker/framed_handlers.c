@@ -147,7 +147,8 @@ static bool decode_consume(struct framed_request *request)
     return true;
 }
 
-/* Never answered, whatever it names. */
+/* Never answered, whatever it names. Who names a subscription by its consumer id has no reason to
+ * use its request id, so that one is a second guess that does no harm. */
 static bool decode_cancel(struct framed_request *request)
 {
     struct session *session = request->session;
@@ -157,10 +158,10 @@ static bool decode_cancel(struct framed_request *request)
 
     if (!framed_cancel(&request->reader, &cancel))
         return false;
-    if (!cancel.by_consumer_id)
-        subscriber = subscriber_find(session, request->id);
-    else if (uuid_parse(cancel.consumer_id, &id))
+    if (uuid_parse(cancel.consumer_id, &id))
         subscriber = subscriber_find_by_id(session, &id);
+    if (!subscriber)
+        subscriber = subscriber_find(session, request->id);
     if (subscriber)
         subscriber_cancel(subscriber);
     return true;

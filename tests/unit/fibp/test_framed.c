@@ -96,14 +96,29 @@ static void test_cancel_forms(void **state)
     struct framed_cancel cancel;
     struct wire_reader reader;
     wire_reader_init(&reader, STR(""));
-    assert_true(framed_cancel(&reader, &cancel) && !cancel.by_consumer_id);
+    assert_true(framed_cancel(&reader, &cancel) && !cancel.consumer_id.size);
     wire_reader_init(&reader, STR("\x00\x02id"));
-    assert_true(framed_cancel(&reader, &cancel) && cancel.by_consumer_id);
+    assert_true(framed_cancel(&reader, &cancel));
     assert_true(str_equal(cancel.consumer_id, STR("id")));
-    wire_reader_init(&reader, STR("\x00\x02id!")); /* does not fill the body */
-    assert_false(framed_cancel(&reader, &cancel));
     wire_reader_init(&reader, STR("\x00\x00\x00\x01\x00\x01q\x00\x02id")); /* an old Ack */
     assert_false(framed_cancel(&reader, &cancel));
+}
+
+/* Fields may be appended to each of the forms. */
+static void test_cancel_with_more_behind_it(void **state)
+{
+    (void)state;
+    static const struct str bodies[] = {STR("\x00"), STR("\x00\x00!"), STR("\x00\x05id"),
+                                        STR("\xde\xad\xbe\xef"), STR("\x00\x02\xff\xfe")};
+    struct framed_cancel cancel;
+    struct wire_reader reader;
+    wire_reader_init(&reader, STR("\x00\x02id!"));
+    assert_true(framed_cancel(&reader, &cancel));
+    assert_true(str_equal(cancel.consumer_id, STR("id")));
+    for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+        wire_reader_init(&reader, bodies[i]);
+        assert_true(framed_cancel(&reader, &cancel) && !cancel.consumer_id.size);
+    }
 }
 
 static void expect_consume(struct str body, const char *queue, uint32_t limit)
@@ -324,12 +339,19 @@ static void test_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_checked_pass),     cmocka_unit_test(test_bad_item),
-        cmocka_unit_test(test_headers),          cmocka_unit_test(test_record_split),
-        cmocka_unit_test(test_cancel_forms),     cmocka_unit_test(test_enqueue_result),
-        cmocka_unit_test(test_error_texts),      cmocka_unit_test(test_delivery_add_fails),
-        cmocka_unit_test(test_long_list),        cmocka_unit_test(test_consume_limit),
-        cmocka_unit_test(test_count_complaints), cmocka_unit_test(test_counted),
+        cmocka_unit_test(test_checked_pass),
+        cmocka_unit_test(test_bad_item),
+        cmocka_unit_test(test_headers),
+        cmocka_unit_test(test_record_split),
+        cmocka_unit_test(test_cancel_forms),
+        cmocka_unit_test(test_cancel_with_more_behind_it),
+        cmocka_unit_test(test_enqueue_result),
+        cmocka_unit_test(test_error_texts),
+        cmocka_unit_test(test_delivery_add_fails),
+        cmocka_unit_test(test_long_list),
+        cmocka_unit_test(test_consume_limit),
+        cmocka_unit_test(test_count_complaints),
+        cmocka_unit_test(test_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

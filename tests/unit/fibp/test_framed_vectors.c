@@ -92,7 +92,7 @@ static bool echo_cancel(const struct frame *frame, struct wire_reader *reader, s
     struct framed_cancel request;
     if (!framed_cancel(reader, &request))
         return false;
-    if (!request.by_consumer_id)
+    if (!request.consumer_id.size)
         return frame_empty(out, frame->opcode, frame->request_id) == 0;
     return framed_client_text(out, OPCODE_CANCEL_CONSUME, frame->request_id, request.consumer_id) ==
            0;

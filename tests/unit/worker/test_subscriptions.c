@@ -57,6 +57,22 @@ static void test_cancel_in_both_forms(void **state)
     assert_int_equal(harness->received.size, 0);
 }
 
+/* It is over, and there is no answer, which a client would take for the end of its Consume. */
+static void test_cancel_with_more_behind_it(void **state)
+{
+    (void)state;
+    harness_handshake();
+    harness_consume(10, STR("orders"), NULL);
+    harness_consume(11, STR("orders"), NULL);
+    harness_request(OPCODE_CANCEL_CONSUME, 10, STR("\xde\xad\xbe\xef"));
+    HARNESS_UNTIL(harness_session()->subscriber_count == 1);
+    harness_request(OPCODE_CANCEL_CONSUME, 11, STR("\0"));
+    HARNESS_UNTIL(harness_session()->subscriber_count == 0);
+    harness_ping(2);
+    harness_read();
+    assert_int_equal(harness->received.size, 0);
+}
+
 /* Cancelled before it is there: unsubscribed as soon as it is. */
 static void test_cancel_while_subscribing(void **state)
 {
@@ -451,6 +467,7 @@ int main(void)
         TEST(test_consume_and_deliver),
         TEST(test_consume_missing_queue),
         TEST(test_cancel_in_both_forms),
+        TEST(test_cancel_with_more_behind_it),
         TEST(test_cancel_while_subscribing),
         TEST(test_same_id_replaces),
         TEST(test_too_many_subscriptions),
