@@ -25,8 +25,9 @@ static int helpers_get(lua_State *lua)
     budget_charge(lua, 5);
     if (!services->config_get ||
         !services->config_get(services->context, str_of(key, size), &value))
-        return 0;
-    lua_pushlstring(lua, value.size ? (const char *)value.data : "", value.size);
+        lua_pushnil(lua); /* no result at all would be no argument for tostring and the like */
+    else
+        lua_pushlstring(lua, value.size ? (const char *)value.data : "", value.size);
     return 1;
 }
 

@@ -348,6 +348,7 @@ static void test_fila(void **state)
 {
     static const char *const conditions[] = {
         "return fila.get('rate') == '10' and fila.get('none') == nil and fila.get('empty') == ''",
+        "return tostring(fila.get('none')) == 'nil' and select('#', fila.get('none')) == 1",
         "return not pcall(fila.get) and not pcall(fila.get, {})",
         "return math.type(fila.now_ms()) == 'integer' and fila.now_ms() > 1600000000000",
         "fila.log('x') fila.log({}) fila.log(nil) return not pcall(fila.log)",
