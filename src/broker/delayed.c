@@ -208,9 +208,7 @@ static void publish_due(struct delayed_batch *batch)
         struct lane *lane = batch->messages[i].lane;
         if (!lane)
             continue;
-        if (!queue_lane_runnable(lane) && !lane->unscanned)
-            lane->next = batch->messages[i].to_seq;
-        queue_ready_add(queue, lane, 1);
+        queue_lane_append(queue, lane, batch->messages[i].to_seq);
         queue_lane_update(queue, lane, batch->write.monotonic_ms);
     }
     queue_wake_waiters(queue);

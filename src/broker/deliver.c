@@ -421,22 +421,10 @@ static void publish(struct pull *pull, struct lease_batch *batch, uint64_t timeo
         for (uint32_t j = 0; j < pull->count; j++)
             if (pull->messages[j].lane->lane == lane->lane && !pull->messages[j].retaken)
                 from_store++;
-        lane->lane->next = lane->next;
+        pick_advance(lane);
         queue_ready_add(queue, lane->lane, -(int64_t)(from_store - lane->uncounted));
     }
     queue_timer_update(queue);
-}
-
-/* The store has nothing of the lane from `next` on. */
-static void lane_ended(struct queue *queue, struct lane *lane)
-{
-    if (lane->unscanned) {
-        lane->drained = true;
-    } else if (lane->ready && list_empty(&lane->returned)) {
-        log_write(LOG_ERROR, "broker", "queue \"%.*s\": a lane counted %llu messages too many",
-                  STR_PRINT(queue->name), (unsigned long long)lane->ready);
-        queue_ready_add(queue, lane, -(int64_t)lane->ready);
-    }
 }
 
 /* Leaves the ring of active keys as the lanes are, whatever happened before. */
@@ -445,7 +433,7 @@ static void settle(struct pull *pull, bool published)
     for (uint32_t i = 0; i < pull->lane_count; i++) {
         struct lane *lane = pull->lanes[i].lane;
         if (pull->lanes[i].ended && published)
-            lane_ended(pull->queue, lane);
+            pick_lane_ended(pull->queue, lane);
         if (lane->hold)
             hold_give_back(lane, pull->lanes[i].wanted - pull->lanes[i].leased);
         queue_lane_update(pull->queue, lane, pull->monotonic_ms);
@@ -488,8 +476,9 @@ static int pull_locked(struct pull *pull)
         queue_wake_waiters(pull->queue);
         return 0;
     }
-    pick_lanes(pull);
-    int result = pull->picks ? queue_db_cursor(pull->local->db, &pull->cursor) : 0;
+    int result = pick_lanes(pull);
+    if (!result && pull->picks && !pull->cursor)
+        result = queue_db_cursor(pull->local->db, &pull->cursor);
     if (!result && pull->picks)
         result = read_all(pull);
     queue_db_cursor_close(pull->cursor);

@@ -125,10 +125,8 @@ static void publish(struct write *write, struct write_entry *entry)
         delayed_publish(write, entry->due_ms);
         return;
     }
-    if (!queue_lane_runnable(lane) && !lane->unscanned)
-        lane->next = entry->seq;
     drr_set_weight(&write->queue->drr, &lane->key->drr, entry->item.enqueue->weight);
-    queue_ready_add(write->queue, lane, 1);
+    queue_lane_append(write->queue, lane, entry->seq);
     queue_lane_update(write->queue, lane, write->monotonic_ms);
 }
 

@@ -299,8 +299,10 @@ static void publish_message(struct move *move, struct moving *moving)
         copy->moved = true;
     if (!moving->lease) {
         /* What stood before it was moved, too, or is leased. */
-        if (moving->seq >= lane->next)
+        if (moving->seq >= lane->next) {
             lane->next = moving->seq + 1;
+            lane->next_is_known = false;
+        }
         move->from.queue->ready_removed++;
         if (moving->counted)
             queue_ready_add(move->from.queue, lane, -1);
@@ -314,9 +316,7 @@ static void publish_message(struct move *move, struct moving *moving)
     else
         move->to.queue->counters->redriven++;
     queue_lane_update(move->from.queue, lane, move->from.monotonic_ms);
-    if (!queue_lane_runnable(to_lane) && !to_lane->unscanned)
-        to_lane->next = moving->to_seq;
-    queue_ready_add(move->to.queue, to_lane, 1);
+    queue_lane_append(move->to.queue, to_lane, moving->to_seq);
     queue_lane_update(move->to.queue, to_lane, move->to.monotonic_ms);
 }
 

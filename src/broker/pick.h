@@ -25,6 +25,12 @@ struct pull_lane {
     uint32_t uncounted;    /* of those read, messages that lane->ready did not count */
     bool ended;            /* the store has no more of this lane */
     struct list *returned; /* next one to take of lane->returned */
+
+    /* Where what is picked ends: the next one of lane->returned, and then a bound for the next
+     * message in the store, or its place (UINT64_MAX: there is none). */
+    struct list *unpicked;
+    uint64_t head;
+    bool head_is_known;
 };
 
 struct pull_message {
@@ -54,16 +60,22 @@ struct pull {
     uint64_t batch_seq;
     size_t bytes;
     bool zone_full;
-    bool cut_short; /* so many lanes were held that others should have the lock now */
+    uint32_t looks; /* records that were looked for to compare lanes */
+    bool cut_short; /* so much was looked at that others should have the lock now */
 };
 
 /* All under the queue's lock. */
 
 /* Sets pull->room and moves consumers without room aside. */
 void pick_find_room(struct pull *pull);
-/* Fills picks, order and lanes by the round robin, at most pull->room messages. Lanes that
- * throttles refuse are held. */
-void pick_lanes(struct pull *pull);
+/* Fills picks, order and lanes by the round robin, at most pull->room messages; the lanes of a key
+ * by their oldest messages. Lanes that throttles refuse are held. Opens the cursor if it needs it.
+ * Berkeley DB's value. */
+int pick_lanes(struct pull *pull) __attribute__((warn_unused_result));
+/* The store has nothing of the lane from `next` on. */
+void pick_lane_ended(struct queue *queue, struct lane *lane);
+/* What is known of where lane->next is, once all that was picked is leased. */
+void pick_advance(const struct pull_lane *part);
 /* A consumer for every message. There is one: no more were picked than pick_find_room saw room for,
  * and only this thread makes room less. */
 void pick_consumers(struct pull *pull);

@@ -51,8 +51,10 @@ static void publish(struct write *write, struct write_entry *entry)
         queue_ready_add(write->queue, lane, -1);
     if (entry->lease)
         queue_lease_end(write->queue, entry->lease);
-    else if (entry->seq >= lane->next) /* what stood before it went, too, or is leased */
+    else if (entry->seq >= lane->next) { /* what stood before it went, too, or is leased */
         lane->next = entry->seq + 1;
+        lane->next_is_known = false;
+    }
     queue_lane_update(write->queue, lane, write->monotonic_ms);
     write->queue->counters->purged++;
 }

@@ -228,9 +228,7 @@ static void retry_publish(struct write *write, struct write_entry *entry)
     if (entry->due_ms) {
         delayed_publish(write, entry->due_ms);
     } else if (entry->seq) {
-        if (!queue_lane_runnable(lane) && !lane->unscanned)
-            lane->next = entry->seq;
-        queue_ready_add(write->queue, lane, 1);
+        queue_lane_append(write->queue, lane, entry->seq);
     }
     queue_lane_update(write->queue, lane, write->monotonic_ms);
     if (entry->item.settle)

@@ -141,6 +141,19 @@ void queue_key_skip(struct lane *lane)
     heap_remove(&lane->key->heads, &lane->order);
 }
 
+bool queue_key_has_only(const struct lane *lane)
+{
+    return lane->key->heads.root == &lane->order && !lane->order.child;
+}
+
+bool queue_key_place(struct lane *lane, uint64_t head)
+{
+    if (lane->order.key == head)
+        return false;
+    heap_update(&lane->key->heads, &lane->order, head);
+    return true;
+}
+
 void queue_lane_update(struct queue *queue, struct lane *lane, uint64_t now_ms)
 {
     struct fairness_key *key = lane->key;
@@ -175,6 +188,15 @@ void queue_ready_add(struct queue *queue, struct lane *lane, int64_t count)
         queue->held += (uint64_t)count;
     if (count > 0)
         lane->drained = false;
+}
+
+void queue_lane_append(struct queue *queue, struct lane *lane, uint64_t seq)
+{
+    if (!queue_lane_runnable(lane) && !lane->unscanned) {
+        lane->next = seq;
+        lane->next_is_known = true;
+    }
+    queue_ready_add(queue, lane, 1);
 }
 
 void queue_delayed_add(struct queue *queue, uint64_t due_ms)

@@ -59,6 +59,7 @@ struct lane {
     bool unscanned; /* not counted yet (see queue_scan): more than `ready` may be there */
     bool drained;   /* a look at the store found nothing from `next` on; only with `unscanned` */
     bool staged;    /* private to a running transaction: its K record must be written */
+    bool next_is_known;       /* the first ready message not in `returned` stands at `next` */
     uint32_t hold_generation; /* of the throttles when `hold` was found out */
     uint64_t id;
     struct fairness_key *key;
@@ -227,7 +228,15 @@ uint64_t queue_lane_head(const struct lane *lane);
 struct lane *queue_key_first(const struct fairness_key *key);
 /* Passes it over until queue_lane_update is called for it. */
 void queue_key_skip(struct lane *lane);
+/* True when it is the only one of its key, of those that queue_key_first can return. */
+bool queue_key_has_only(const struct lane *lane);
+/* Its first message is known to stand at `head`, until queue_lane_update is called for it: puts it
+ * in its place among the lanes of its key. False when that is where it was. */
+bool queue_key_place(struct lane *lane, uint64_t head);
 
+/* A message that was written at `seq`, behind all others of the lane, may be delivered; where the
+ * lane begins when it had none. */
+void queue_lane_append(struct queue *queue, struct lane *lane, uint64_t seq);
 /* `count` messages of the lane became (negative: ceased to be) deliverable. */
 void queue_ready_add(struct queue *queue, struct lane *lane, int64_t count);
 

@@ -153,6 +153,90 @@ static void buckets_come_back_full_after_a_restart(void **state)
     fixture_unsubscribe(fixture, &sub);
 }
 
+/* --- the order of a key whose messages have different throttle keys --- */
+
+static const char *const *set_of(unsigned number)
+{
+    static const char *const x[] = {"x", NULL}, *const y[] = {"y", NULL},
+                             *const both[] = {"x", "y", NULL},
+                             *const *const sets[] = {x, y, both, NULL};
+    return sets[number * number / 3 % 4];
+}
+
+static void expect_in_order(struct fixture *fixture, unsigned first, unsigned count)
+{
+    struct delivered got[200];
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 200), count);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(got[i].payload, first + i);
+}
+
+/* Without buckets, and with some that have enough, they come as they were enqueued: more of them
+ * than a pull takes, in several frames. */
+static void throttle_sets_of_a_key_keep_their_order(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription sub;
+    assert_int_equal(fixture_create(fixture, "q"), FIBP_OK);
+    for (unsigned i = 1; i <= 100; i++)
+        throttled_enqueue(fixture, "q", "k", set_of(i), i, 1);
+    fixture_subscribe(fixture, "q", &sub);
+    expect_in_order(fixture, 1, 100);
+    throttled_set(fixture, "throttle.x", "0,1000");
+    throttled_set(fixture, "throttle.y", "0,1000");
+    fixture_unsubscribe(fixture, &sub);
+    for (unsigned i = 101; i <= 200; i++)
+        throttled_enqueue(fixture, "q", "k", set_of(i), i, 1);
+    fixture_subscribe(fixture, "q", &sub);
+    expect_in_order(fixture, 101, 100);
+    fixture_unsubscribe(fixture, &sub);
+}
+
+/* Leased messages stand before those that are ready, and nothing is counted yet. */
+static void throttle_sets_of_a_key_keep_their_order_after_a_crash(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription sub;
+    assert_int_equal(fixture_create(fixture, "q"), FIBP_OK);
+    for (unsigned i = 1; i <= 40; i++)
+        throttled_enqueue(fixture, "q", "k", set_of(i), i, 1);
+    fixture_subscribe(fixture, "q", &sub);
+    expect_in_order(fixture, 1, 40);
+    fixture_unsubscribe(fixture, &sub);
+    for (unsigned i = 41; i <= 140; i++)
+        throttled_enqueue(fixture, "q", "k", set_of(i), i, 1);
+    fixture_close(fixture);
+    fixture_open(fixture);
+    fixture_subscribe(fixture, "q", &sub);
+    expect_in_order(fixture, 41, 100);
+    assert_int_equal(fixture_stats(fixture, "q").depth, 140);
+    fixture_unsubscribe(fixture, &sub);
+}
+
+/* The tokens that there are go to the oldest. */
+static void tokens_go_to_the_oldest_of_a_key(void **state)
+{
+    struct fixture *fixture = *state;
+    struct subscription sub;
+    struct delivered got[16];
+    static const char *const x[] = {"x", NULL}, *const both[] = {"x", "y", NULL};
+    assert_int_equal(fixture_create(fixture, "q"), FIBP_OK);
+    throttled_set(fixture, "throttle.x", "0,3");
+    for (unsigned i = 1; i <= 6; i++)
+        throttled_enqueue(fixture, "q", "k", i % 2 ? x : both, i, 1);
+    fixture_subscribe(fixture, "q", &sub);
+    expect_in_order(fixture, 1, 3);
+    throttled_set(fixture, "throttle.x", "");
+    throttled_run(fixture);
+    fixture_deliver(fixture);
+    assert_int_equal(fixture_delivered(fixture, got, 16), 3);
+    assert_int_equal(got[0].payload, 4);
+    assert_int_equal(got[1].payload, 5);
+    assert_int_equal(got[2].payload, 6);
+    fixture_unsubscribe(fixture, &sub);
+}
+
 /* --- tokens are taken for what is delivered, and only for that --- */
 
 static double tokens(struct fixture *fixture, const char *key)
@@ -406,6 +490,9 @@ int main(void)
         FIXTURE(keys_without_a_bucket_are_free),
         FIXTURE(a_refill_delivers_and_an_empty_value_frees),
         FIXTURE(buckets_come_back_full_after_a_restart),
+        FIXTURE(throttle_sets_of_a_key_keep_their_order),
+        FIXTURE(throttle_sets_of_a_key_keep_their_order_after_a_crash),
+        FIXTURE(tokens_go_to_the_oldest_of_a_key),
         FIXTURE(a_pull_that_fails_loses_no_tokens),
         FIXTURE(picks_that_find_nothing_give_their_tokens_back),
         FIXTURE(nacks_and_expiry_take_a_token_for_each_delivery),
