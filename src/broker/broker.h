@@ -17,6 +17,8 @@
 #include "store/catalog.h"
 #include "store/queue_db.h"
 
+#define BROKER_WARN_EVERY_MS 60000 /* what may be so for long is said once in this time */
+
 /* One queue as this thread knows it; valid until the catalog changes. */
 struct local_queue {
     struct hash_link by_name;
@@ -95,6 +97,7 @@ struct broker {
     bool ending;                  /* tasks stop with what they have */
     uint64_t next_dlq_warning_ms; /* monotonic */
     uint64_t room_again_ms;       /* monotonic: see broker_make_room */
+    uint64_t next_key_warning_ms; /* monotonic: of keys that were refused */
     struct err failure;
 };
 

@@ -100,7 +100,7 @@ static const char *shortage(const struct scheduler *scheduler, struct str key, s
     uint64_t before_bytes = before->found ? key.size + before->size : 0;
     if (value.size == 0)
         return NULL;
-    if (!before->found && !scheduler_has_room(scheduler))
+    if (!before->found && !scheduler_room(scheduler))
         return "no room for more configuration: shared_memory is full";
     if (key.size + value.size > before_bytes &&
         scheduler->config_bytes - before_bytes + key.size + value.size > ALL_BYTES)

@@ -11,7 +11,6 @@
 #include "os/time.h"
 
 #define SUFFIX STR(".dlq")
-#define WARN_EVERY_MS 60000
 
 /* --- finding the queue --- */
 
@@ -40,7 +39,7 @@ static void warn(struct broker *broker, const struct queue *queue)
     uint64_t now_ms = time_monotonic_ms();
     if (now_ms < broker->next_dlq_warning_ms)
         return;
-    broker->next_dlq_warning_ms = now_ms + WARN_EVERY_MS;
+    broker->next_dlq_warning_ms = now_ms + BROKER_WARN_EVERY_MS;
     log_write(LOG_WARN, "broker",
               "queue \"%.*s\" has no dead-letter queue that is served: its failed messages are "
               "retried",

@@ -5,6 +5,8 @@
 #include "broker/delayed.h"
 #include "broker/write.h"
 #include "fibp/status.h"
+#include "os/log.h"
+#include "os/time.h"
 #include "store/record.h"
 
 /* The stored form of an item's throttle keys, in scratch memory. */
@@ -78,6 +80,19 @@ static int put_message(struct write *write, const struct write_entry *entry,
     return chunks_put(db, write->txn, &item->id, split->apart, &chunk, message.chunks);
 }
 
+/* At most once a minute. The queue that is refused is the one that has so many. */
+static void warn_of_keys(struct broker *broker, const struct queue *queue)
+{
+    uint64_t now_ms = time_monotonic_ms();
+    if (now_ms < broker->next_key_warning_ms)
+        return;
+    broker->next_key_warning_ms = now_ms + BROKER_WARN_EVERY_MS;
+    log_write(LOG_WARN, "broker",
+              "queue \"%.*s\" has messages of %llu fairness and throttle keys: shared_memory has "
+              "no room for more, their messages are refused",
+              STR_PRINT(queue->name), (unsigned long long)queue->lane_count);
+}
+
 static int stage(struct write *write, struct write_entry *entry)
 {
     struct operation_enqueue_item *item = entry->item.enqueue;
@@ -97,6 +112,7 @@ static int stage(struct write *write, struct write_entry *entry)
         entry->lane = write_stage_lane(write, item->fairness_key, item->weight,
                                        item->throttle_count, throttle_keys);
     if (!entry->due_ms && !entry->lane) {
+        warn_of_keys(write->broker, write->queue);
         item->status = FIBP_CHANNEL_FULL;
         return 0;
     }

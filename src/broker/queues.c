@@ -38,7 +38,7 @@ static const char *make_all(struct broker *broker, struct creation *creations, u
     struct scheduler *scheduler = broker->scheduler;
     if (scheduler->queue_count + count > scheduler->max_queues)
         return "no room for another queue: the limit of open files allows no more";
-    if (!scheduler_has_room(scheduler))
+    if (!scheduler_room(scheduler))
         return zone_full;
     for (unsigned i = 0; i < count; i++) {
         creations[i].queue = queue_create(scheduler, creations[i].record.name, 0,

@@ -38,7 +38,7 @@ struct lane *write_stage_lane(struct write *write, struct str fairness_key, uint
 {
     struct queue *queue = write->queue;
     struct lane *lane = queue_lane_find(queue, fairness_key, throttle_keys);
-    if (!lane && !scheduler_has_room(queue->scheduler))
+    if (!lane && !queue_has_room(queue))
         return NULL;
     if (!lane) {
         lane = queue_lane_create(queue, write->next_lane, weight, fairness_key, throttle_count,

@@ -107,16 +107,14 @@ static int wake_forgotten(struct maintenance *maintenance)
     return 0;
 }
 
-/* When the zone fills up, lanes that are empty go sooner than their timers say. */
+/* Where room is scarce, lanes that are empty go sooner than their timers say. */
 static int hurry_idle_lanes(struct maintenance *maintenance)
 {
     struct broker *broker = maintenance->broker;
-    if (!scheduler_is_tight(broker->scheduler))
-        return 0;
     for (uint32_t i = 0; i < ZONE_QUEUES; i++) {
         struct queue *queue =
             atomic_load_explicit(&broker->scheduler->queues[i], memory_order_relaxed);
-        if (!queue || list_empty(&queue->idle_lanes)) /* a guess */
+        if (!queue || list_empty(&queue->idle_lanes) || !queue_is_tight(queue)) /* a guess */
             continue;
         if (broker_lock(broker, &queue->lock) != 0)
             return -1;

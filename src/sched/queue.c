@@ -5,6 +5,8 @@
 #include "sched/scheduler.h"
 #include "store/catalog.h"
 
+#define ROOM_SHARE 3 /* times of what is left that one queue's lanes may take */
+
 static struct hash_allocator *allocator(struct queue *queue)
 {
     return &queue->scheduler->allocator;
@@ -28,6 +30,16 @@ static struct fairness_key *key_find(const struct queue *queue, struct str name)
     return NULL;
 }
 
+static uint64_t key_bytes(const struct fairness_key *key)
+{
+    return sizeof(*key) + key->name_size;
+}
+
+static uint64_t lane_bytes(const struct lane *lane)
+{
+    return sizeof(*lane) + lane->throttle_size;
+}
+
 static struct fairness_key *key_create(struct queue *queue, struct str name, uint32_t weight)
 {
     struct fairness_key *key = arena_alloc(queue->scheduler->arena, sizeof(*key) + name.size);
@@ -41,6 +53,7 @@ static struct fairness_key *key_create(struct queue *queue, struct str name, uin
     drr_key_init(&key->drr, weight);
     heap_init(&key->heads);
     hash_insert(&queue->keys, allocator(queue), key_hash(queue, name), &key->link);
+    queue->lane_bytes += key_bytes(key);
     return key;
 }
 
@@ -48,6 +61,7 @@ static void key_free(struct queue *queue, struct fairness_key *key)
 {
     drr_deactivate(&queue->drr, &key->drr);
     hash_remove(&queue->keys, &key->link);
+    queue->lane_bytes -= key_bytes(key);
     key->magic = 0;
     arena_free(queue->scheduler->arena, key);
 }
@@ -99,6 +113,7 @@ struct lane *queue_lane_create(struct queue *queue, uint64_t id, uint32_t weight
                 &lane->link);
     key->lane_count++;
     queue->lane_count++;
+    queue->lane_bytes += lane_bytes(lane);
     return lane;
 }
 
@@ -111,10 +126,23 @@ void queue_lane_free(struct queue *queue, struct lane *lane)
     heap_remove(&key->heads, &lane->order);
     hash_remove(&queue->lanes, &lane->link);
     queue->lane_count--;
+    queue->lane_bytes -= lane_bytes(lane);
     lane->magic = 0;
     arena_free(queue->scheduler->arena, lane);
     if (--key->lane_count == 0)
         key_free(queue, key);
+}
+
+bool queue_has_room(const struct queue *queue)
+{
+    uint64_t room = scheduler_room(queue->scheduler);
+    return room && queue->lane_bytes / ROOM_SHARE <= room;
+}
+
+bool queue_is_tight(const struct queue *queue)
+{
+    return scheduler_is_tight(queue->scheduler) ||
+           queue->lane_bytes / ROOM_SHARE > scheduler_room(queue->scheduler) / 2;
 }
 
 bool queue_lane_runnable(const struct lane *lane)
@@ -401,7 +429,7 @@ void queue_expiry_restore(struct queue *queue, struct lease *lease, uint64_t whe
 
 uint64_t queue_lane_idle_ms(const struct queue *queue)
 {
-    return scheduler_is_tight(queue->scheduler) ? QUEUE_LANE_IDLE_TIGHT_MS : QUEUE_LANE_IDLE_MS;
+    return queue_is_tight(queue) ? QUEUE_LANE_IDLE_TIGHT_MS : QUEUE_LANE_IDLE_MS;
 }
 
 void queue_timer_update(struct queue *queue)

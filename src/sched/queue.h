@@ -33,7 +33,7 @@
 
 #define QUEUE_PULL 32                  /* messages that one pull of a worker takes at most */
 #define QUEUE_LANE_IDLE_MS 60000u      /* an empty lane is freed after so long */
-#define QUEUE_LANE_IDLE_TIGHT_MS 1000u /* ... while the zone is nearly full */
+#define QUEUE_LANE_IDLE_TIGHT_MS 1000u /* ... while room is scarce for its queue */
 
 struct catalog_queue;
 struct scheduler;
@@ -171,6 +171,7 @@ struct queue {
     struct hash lanes;            /* lane.link */
     struct hash leases;           /* lease.by_id */
     uint64_t lane_count;
+    uint64_t lane_bytes;    /* of the arena, for lanes and fairness keys */
     struct list idle_lanes; /* lane.idle, longest idle first */
     struct drr drr;
     uint64_t ready, leased; /* sums over lanes */
@@ -208,6 +209,11 @@ struct queue {
  * stored form (store/record.h). */
 struct lane *queue_lane_find(const struct queue *queue, struct str fairness_key,
                              struct str throttle_keys);
+/* False when no lane should be made for a new key: the zone has no room, or this queue's lanes take
+ * three times what is left, so that a queue with ever more keys leaves room for those of others. */
+bool queue_has_room(const struct queue *queue);
+/* True from half of that on, or when the zone is nearly full: empty lanes go soon. */
+bool queue_is_tight(const struct queue *queue);
 /* Makes one with number `id`; its key is made when needed. NULL when the zone is full. */
 struct lane *queue_lane_create(struct queue *queue, uint64_t id, uint32_t weight,
                                struct str fairness_key, uint16_t throttle_count,

@@ -67,10 +67,11 @@ bool scheduler_is_over(const struct scheduler *scheduler)
     return atomic_load(&scheduler->zone->generation) != scheduler->generation;
 }
 
-bool scheduler_has_room(const struct scheduler *scheduler)
+uint64_t scheduler_room(const struct scheduler *scheduler)
 {
-    uint64_t size = arena_size(scheduler->arena);
-    return arena_used(scheduler->arena) < size - size / 8;
+    uint64_t size = arena_size(scheduler->arena), used = arena_used(scheduler->arena);
+    size -= size / 8;
+    return used < size ? size - used : 0;
 }
 
 bool scheduler_is_tight(const struct scheduler *scheduler)

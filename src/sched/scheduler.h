@@ -58,9 +58,9 @@ enum lock_result scheduler_lock(struct scheduler *scheduler, struct lock *lock)
 /* True once a recovery has begun: nothing can be had from the arena any more, full or not. */
 bool scheduler_is_over(const struct scheduler *scheduler);
 
-/* False when the last eighth of the arena is reached: it is kept for what makes room again
- * (leases), new queues and lanes are refused. */
-bool scheduler_has_room(const struct scheduler *scheduler);
+/* Bytes of the arena that new queues, lanes and rules may take: the last eighth of it is kept for
+ * what makes room again (leases). */
+uint64_t scheduler_room(const struct scheduler *scheduler);
 /* True when the last quarter of it is: what may be freed is freed soon. */
 bool scheduler_is_tight(const struct scheduler *scheduler);
 

@@ -164,7 +164,7 @@ static struct throttle *find(const struct throttle_shard *shard, enum throttle_k
 static struct throttle *make(struct scheduler *scheduler, struct throttle_shard *shard,
                              enum throttle_kind kind, struct str key, uint64_t hash)
 {
-    struct throttle *throttle = scheduler_has_room(scheduler)
+    struct throttle *throttle = scheduler_room(scheduler)
                                     ? arena_alloc(scheduler->arena, sizeof(*throttle) + key.size)
                                     : NULL;
     if (!throttle)

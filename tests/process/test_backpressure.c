@@ -524,7 +524,8 @@ static int setup_small_zone(void **state)
 }
 
 /* One message of each of 500 new tenants; how many were taken. */
-static unsigned enqueue_tenants(struct fixture *f, struct peer *peer, unsigned first)
+static unsigned enqueue_tenants(struct fixture *f, struct peer *peer, const char *queue,
+                                unsigned first)
 {
     enum { COUNT = 500 };
     static char tenants[COUNT][16];
@@ -536,7 +537,7 @@ static unsigned enqueue_tenants(struct fixture *f, struct peer *peer, unsigned f
     for (unsigned i = 0; i < COUNT; i++) {
         snprintf(tenants[i], sizeof tenants[i], "t%u", first + i);
         messages[i] =
-            (struct peer_message){.queue = "q", .tenant = tenants[i], .payload = STR("m")};
+            (struct peer_message){.queue = queue, .tenant = tenants[i], .payload = STR("m")};
     }
     MUST(f, peer_enqueue_send(peer, messages, COUNT, &request, &f->err));
     MUST_GIVE(f, 1, peer_answer(peer, request, PEER_PATIENCE_MS, &frame, &f->err));
@@ -574,7 +575,7 @@ static bool takes_new_tenants(void *context)
 {
     struct refill *refill = context;
     refill->first += 500;
-    return enqueue_tenants(refill->f, refill->peer, refill->first) == 500;
+    return enqueue_tenants(refill->f, refill->peer, "q", refill->first) == 500;
 }
 
 static void test_full_zone(void **state)
@@ -584,13 +585,19 @@ static void test_full_zone(void **state)
     struct crowd *crowd = open_crowd(f, 1);
     unsigned confirmed = 0, now, first = 0;
     MUST(f, peer_create_queue(peer, "q", 0, &f->err));
+    MUST(f, peer_create_queue(peer, "other", 0, &f->err));
     do {
-        now = enqueue_tenants(f, peer, first);
+        now = enqueue_tenants(f, peer, "q", first);
         confirmed += now;
         first += 500;
         assert_true(first < 1000000);
     } while (now > 0);
-    print_message("%u tenants until the zone was full\n", confirmed);
+    print_message("%u tenants until the queue had its share\n", confirmed);
+    assert_true(broker_logged(&f->broker, "no room for more, their messages are refused"));
+
+    /* Other queues take new tenants, thousands of them. */
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(enqueue_tenants(f, peer, "other", i * 500), 500);
 
     /* What needs no more of it is served. */
     struct peer_message known = {.queue = "q", .tenant = "t7", .payload = STR("m")};

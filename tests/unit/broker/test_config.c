@@ -174,7 +174,7 @@ static void a_full_zone_lets_throttles_be_changed(void **state)
     struct scheduler *scheduler = fixture->broker->scheduler;
     uint64_t size = arena_size(scheduler->arena);
     assert_int_equal(set(fixture, STR("throttle.a"), STR("1,2")), FIBP_OK);
-    while (scheduler_has_room(scheduler))
+    while (scheduler_room(scheduler))
         assert_non_null(arena_alloc(scheduler->arena, size / 16));
     assert_int_equal(set(fixture, STR("throttle.b"), STR("1,2")), FIBP_CHANNEL_FULL);
     assert_int_equal(set(fixture, STR("throttle.a"), STR("1000,2000")), FIBP_OK);

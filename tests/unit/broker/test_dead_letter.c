@@ -221,7 +221,7 @@ static void what_cannot_move_holds_back_nobody(void **state)
     assert_int_equal(nack(fixture, "q", &ids[0], "once"), FIBP_OK);
     assert_int_equal(fixture_take(fixture, "q", got, 8), 1);
     set_max_attempts(fixture, "q", 2);
-    while (scheduler_has_room(fixture->broker->scheduler)) {
+    while (scheduler_room(fixture->broker->scheduler)) {
         assert_true(count < sizeof(blocks) / sizeof(blocks[0]));
         blocks[count] = arena_alloc(arena, 16384);
         assert_non_null(blocks[count++]);
@@ -256,7 +256,7 @@ static void a_large_one_beside_it_is_still_ours(void **state)
     fixture_enqueue(fixture, "q", "k", 1, 1, 2, ids);
     assert_int_equal(fixture_take(fixture, "q", got, 4), 2);
     assert_int_equal(nack(fixture, "q", &ids[0], ""), FIBP_OK); /* its lane is there now */
-    while (scheduler_has_room(fixture->broker->scheduler)) {
+    while (scheduler_room(fixture->broker->scheduler)) {
         assert_true(count < 4096);
         blocks[count] = arena_alloc(arena, 16384);
         assert_non_null(blocks[count++]);

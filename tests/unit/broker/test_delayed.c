@@ -141,7 +141,7 @@ static void a_full_disk_puts_it_off(void **state)
 static unsigned fill_zone(struct fixture *fixture, void **blocks, unsigned limit)
 {
     unsigned count = 0;
-    while (scheduler_has_room(fixture->broker->scheduler)) {
+    while (scheduler_room(fixture->broker->scheduler)) {
         assert_true(count < limit);
         blocks[count] = arena_alloc(fixture->broker->scheduler->arena, 16384);
         assert_non_null(blocks[count++]);

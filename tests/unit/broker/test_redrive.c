@@ -360,7 +360,7 @@ static void a_zone_that_is_full_ends_it(void **state)
     struct arena *arena = queue->scheduler->arena;
     void *taken[4096];
     unsigned count = 0;
-    while (scheduler_has_room(queue->scheduler) && count < 4096) {
+    while (scheduler_room(queue->scheduler) && count < 4096) {
         taken[count] = arena_alloc(arena, 16384);
         if (!taken[count])
             break;

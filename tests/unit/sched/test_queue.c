@@ -52,6 +52,33 @@ static void lanes_are_found_by_key_and_throttle_set(void **state)
     assert_null(queue_lane_find(queue, STR("k"), xy));
     assert_int_equal(queue->keys.count, 1);
     assert_int_equal(queue->lane_count, 1);
+    queue_lane_free(queue, empty);
+    assert_int_equal(queue->lane_bytes, 0);
+}
+
+/* However many keys some queues have, one that has few may have more. */
+static void a_queue_takes_a_share_of_the_room(void **state)
+{
+    struct scheduled *scheduled = *state;
+    struct queue *small = queue_create(scheduled->scheduler, STR("small"), 8, 30000);
+    assert_non_null(small);
+    assert_true(scheduler_add(scheduled->scheduler, small));
+    for (unsigned i = 0; i < 2; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "large %u", i);
+        struct queue *large = queue_create(scheduled->scheduler, str_from_c(name), i + 1, 30000);
+        assert_non_null(large);
+        assert_true(scheduler_add(scheduled->scheduler, large));
+        bool tight = false;
+        for (uint32_t key = 0; queue_has_room(large); key++) {
+            tight = tight || queue_is_tight(large);
+            assert_non_null(queue_lane_create(large, key, 1, str_of((void *)&key, sizeof(key)), 0,
+                                              str_of(NULL, 0)));
+        }
+        assert_true(tight); /* before it has no room */
+        assert_true(queue_has_room(small));
+        assert_true(scheduler_room(scheduled->scheduler) > 0);
+    }
 }
 
 /* The lane with the oldest head comes first, whatever happens to any of them. */
@@ -306,6 +333,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lanes_are_found_by_key_and_throttle_set, scheduled_setup,
+                                        scheduled_teardown),
+        cmocka_unit_test_setup_teardown(a_queue_takes_a_share_of_the_room, scheduled_setup,
                                         scheduled_teardown),
         cmocka_unit_test_setup_teardown(lanes_of_a_key_are_in_the_order_of_their_heads,
                                         scheduled_setup, scheduled_teardown),
