@@ -22,9 +22,8 @@ const char *config_fault(struct str key, struct str value)
         return "the key is longer than 1024 bytes";
     if (value.size > CONFIG_VALUE_MAX)
         return "the value is longer than 65535 bytes";
-    for (size_t i = 0; i < key.size; i++)
-        if (key.data[i] < 0x20 || key.data[i] == 0x7f)
-            return "the key holds a control character";
+    if (utf8_has_control(key))
+        return "the key holds a control character";
     if (!utf8_valid(key) || !utf8_valid(value))
         return "the text is not UTF-8";
     if (value.size && memchr(value.data, 0, value.size))

@@ -20,8 +20,10 @@ static void json_string(FILE *file, const uint8_t *text, size_t size)
         /* Pairs of a byte and its letter: only the first of a pair is a match. */
         if (escape && (escape - escapes) % 2 == 0)
             fprintf(file, "\\%c", escape[1]);
-        else if (text[i] < 0x20 || text[i] == 0x7f)
+        else if (utf8_control(str_of(text + i, size - i)) == 1)
             fprintf(file, "\\u%04x", text[i]);
+        else if (utf8_control(str_of(text + i, size - i)) == 2)
+            fprintf(file, "\\u%04x", text[++i]); /* U+0080 to U+009F are in their second byte */
         else
             fputc(text[i], file);
     }
@@ -157,19 +159,21 @@ void output_line(struct output_json *json)
     json->filled[0] = false;
 }
 
-static bool safe_hides(unsigned char c)
+/* How many bytes of the text are shown as numbers. */
+static size_t safe_hides(const char *text)
 {
-    return c < 0x20 || c == 0x7f;
+    return utf8_control(str_of(text, text[0] ? 1 + (text[1] != 0) : 0));
 }
 
 size_t output_safe_width(const char *text)
 {
     size_t width = 0;
-    for (; *text; text++) {
-        if (safe_hides((unsigned char)*text))
-            width += 4;
-        else if (((unsigned char)*text & 0xc0) != 0x80)
+    while (*text) {
+        size_t hidden = safe_hides(text);
+        width += 4 * hidden;
+        if (!hidden && ((unsigned char)*text & 0xc0) != 0x80)
             width++; /* continuation bytes of a character take no column */
+        text += hidden ? hidden : 1;
     }
     return width;
 }
@@ -183,11 +187,12 @@ size_t output_safe_widest(size_t width, const char *text)
 void output_safe(FILE *file, const char *text, size_t width)
 {
     size_t used = output_safe_width(text);
-    for (; *text; text++) {
-        if (safe_hides((unsigned char)*text))
-            fprintf(file, "\\x%02x", (unsigned char)*text);
-        else
-            fputc(*text, file);
+    while (*text) {
+        size_t hidden = safe_hides(text);
+        if (!hidden)
+            fputc(*text++, file);
+        for (; hidden; hidden--)
+            fprintf(file, "\\x%02x", (unsigned char)*text++);
     }
     for (; used < width; used++)
         fputc(' ', file);

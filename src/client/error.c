@@ -135,9 +135,11 @@ int error_prefix(struct fila_error *error, const char *format, ...)
 /* A server's words go to terminals and logs: on one line and without control characters. */
 static void error_make_line(char *text)
 {
-    for (; *text; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            *text = ' ';
+    while (*text) {
+        size_t size = utf8_control(str_from_c(text));
+        memset(text, ' ', size);
+        text += size ? size : 1;
+    }
 }
 
 int error_set_status(struct fila_error *error, uint8_t wire_code, struct str text)

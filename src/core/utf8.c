@@ -70,3 +70,20 @@ size_t utf8_truncate(struct str s, size_t limit)
         size--;
     return size;
 }
+
+size_t utf8_control(struct str s)
+{
+    if (s.size == 0)
+        return 0;
+    if (s.data[0] < 0x20 || s.data[0] == 0x7f)
+        return 1;
+    return s.size > 1 && s.data[0] == 0xc2 && s.data[1] >= 0x80 && s.data[1] < 0xa0 ? 2 : 0;
+}
+
+bool utf8_has_control(struct str s)
+{
+    for (size_t i = 0; i < s.size; i++)
+        if (utf8_control(str_of(s.data + i, s.size - i)))
+            return true;
+    return false;
+}

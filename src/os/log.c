@@ -70,11 +70,9 @@ static void line_add_c(struct line *line, const char *text)
 /* The size of the printable character at `p`; 0 for a control character or no character. */
 static size_t printable_size(const uint8_t *p, size_t left)
 {
-    if (*p < 0x80)
-        return *p >= 0x20 && *p != 0x7f;
-    if (*p == 0xc2 && left > 1 && p[1] < 0xa0)
-        return 0; /* U+0080 to U+009F */
-    for (size_t size = 2; size <= 4 && size <= left; size++)
+    if (utf8_control(str_of(p, left)))
+        return 0;
+    for (size_t size = 1; size <= 4 && size <= left; size++)
         if (utf8_valid(str_of(p, size)))
             return size;
     return 0;

@@ -1,5 +1,6 @@
 #include "worker/framed_queues.h"
 
+#include "core/utf8.h"
 #include "fibp/framed.h"
 #include "fibp/framed_settings.h"
 #include "sched/hold.h"
@@ -13,9 +14,8 @@ static const char *queue_name_fault(struct str name)
         return "queue name must not be empty";
     if (name.size > FRAMED_QUEUE_NAME_MAX)
         return "queue name is longer than 255 bytes";
-    for (size_t i = 0; i < name.size; i++)
-        if (name.data[i] < 0x20 || name.data[i] == 0x7f)
-            return "queue name holds a control character";
+    if (utf8_has_control(name))
+        return "queue name holds a control character";
     return NULL;
 }
 

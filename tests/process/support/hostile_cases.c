@@ -314,6 +314,7 @@ static void add_names(struct hostile_table *table)
     add_name(table, STR("a\0b"), "a name with a NUL");
     add_name(table, STR("\0"), "a name that is a NUL");
     add_name(table, STR("bell\a"), "a name with a control character");
+    add_name(table, STR("csi\302\233m"), "a name with a control character of two bytes");
     add_name(table, str_of(longest, 256), "a name of 256 bytes");
     add_name(table, str_of(longest, sizeof longest), "a name of 65,535 bytes");
     memcpy(longest + 1, "\0", 1);

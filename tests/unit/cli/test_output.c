@@ -15,7 +15,7 @@ static void test_json(void **state)
     capture_begin(&capture);
     output_json_init(&json, stdout);
     output_object(&json, NULL);
-    output_c_text(&json, "te\"xt", "a\"b\\c\n\t\r\b\f\x01/\x7f\xc3\xa4");
+    output_c_text(&json, "te\"xt", "a\"b\\c\n\t\r\b\f\x01/\x7f\xc2\x9b\xc3\xa4");
     output_text(&json, "nul", "a\0b", 3);
     output_array(&json, "list");
     output_unsigned(&json, NULL, UINT64_MAX);
@@ -32,11 +32,11 @@ static void test_json(void **state)
     output_unsigned(&json, NULL, 1);
     output_line(&json);
     capture_end(&capture);
-    assert_string_equal(capture.out,
-                        "{\"te\\\"xt\": \"a\\\"b\\\\c\\n\\t\\r\\b\\f\\u0001/\\u007f\xc3\xa4\", "
-                        "\"nul\": \"a\\u0000b\", "
-                        "\"list\": [18446744073709551615, -5, {}], \"none\": [], "
-                        "\"half\": 0.5, \"inf\": null}\n1\n");
+    assert_string_equal(
+        capture.out, "{\"te\\\"xt\": \"a\\\"b\\\\c\\n\\t\\r\\b\\f\\u0001/\\u007f\\u009b\xc3\xa4\", "
+                     "\"nul\": \"a\\u0000b\", "
+                     "\"list\": [18446744073709551615, -5, {}], \"none\": [], "
+                     "\"half\": 0.5, \"inf\": null}\n1\n");
     capture_free(&capture);
 }
 
@@ -85,12 +85,29 @@ static void test_safe(void **state)
     capture_free(&capture);
 }
 
+/* U+009B is what ESC [ is. */
+static void test_safe_from_control_characters_of_two_bytes(void **state)
+{
+    (void)state;
+    struct capture capture;
+    capture_begin(&capture);
+    output_safe(stdout,
+                "\xc2\x9b"
+                "31m\xc2\xa0\xc2",
+                14);
+    printf("|");
+    capture_end(&capture);
+    assert_string_equal(capture.out, "\\xc2\\x9b31m\xc2\xa0\xc2 |");
+    capture_free(&capture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_safe),
+        cmocka_unit_test(test_safe_from_control_characters_of_two_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

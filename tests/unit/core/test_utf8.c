@@ -86,6 +86,22 @@ static void test_truncate_between_characters(void **state)
     assert_int_equal(utf8_truncate(str_of(NULL, 0), 0), 0);
 }
 
+static void test_control_characters_of_one_and_two_bytes(void **state)
+{
+    (void)state;
+    assert_int_equal(utf8_control(STR("")), 0);
+    assert_int_equal(utf8_control(STR(" ")), 0);
+    assert_int_equal(utf8_control(STR("\x1b[2J")), 1);
+    assert_int_equal(utf8_control(STR("\x7f")), 1);
+    assert_int_equal(utf8_control(STR("\xc2\x80")), 2);
+    assert_int_equal(utf8_control(STR("\xc2\x9bm")), 2);
+    assert_int_equal(utf8_control(STR("\xc2\xa0")), 0);
+    assert_int_equal(utf8_control(STR("\xc2")), 0);
+    assert_int_equal(utf8_control(STR("\xc3\x9b")), 0);
+    assert_true(utf8_has_control(STR("a\0")) && utf8_has_control(STR("ab\xc2\x85")));
+    assert_false(utf8_has_control(STR("\xe4\xb8\x9b \xc3\xa9"))); /* 9b as a continuation */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -93,6 +109,7 @@ int main(void)
         cmocka_unit_test(test_cut_and_stray_bytes),
         cmocka_unit_test(test_every_position_in_a_long_text),
         cmocka_unit_test(test_truncate_between_characters),
+        cmocka_unit_test(test_control_characters_of_one_and_two_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
