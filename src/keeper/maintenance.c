@@ -45,6 +45,10 @@ static void watch_space(struct maintenance *maintenance)
     bool was_low = atomic_load(&scheduler->space_low) != 0;
     bool low = !space_restore(path, maintenance->reserve) ||
                space_is_low(path, maintenance->reserve, was_low);
+    /* Acks still write log. A commit that finds no room gives up the reserve and is done again; a
+     * flush that does ends in a recovery. */
+    if (low && space_is_scarce(path, maintenance->reserve) && space_release(path))
+        log_write(LOG_ERROR, "store", "the disk under %s is full: its reserve is used now", path);
     if (low == was_low)
         return;
     atomic_store(&scheduler->space_low, low);

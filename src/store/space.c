@@ -72,3 +72,9 @@ bool space_is_low(const char *store_path, uint64_t reserve, bool was_low)
     return io_free_space(store_path, &free_bytes, NULL) == 0 &&
            free_bytes < reserve / (was_low ? 2 : 4);
 }
+
+bool space_is_scarce(const char *store_path, uint64_t reserve)
+{
+    uint64_t free_bytes = 0;
+    return io_free_space(store_path, &free_bytes, NULL) == 0 && free_bytes < reserve / 8;
+}

@@ -25,4 +25,8 @@ bool space_restore(const char *store_path, uint64_t reserve);
  * free besides; half of it when it `was_low` before, so that the answer does not flutter. */
 bool space_is_low(const char *store_path, uint64_t reserve, bool was_low);
 
+/* True when less than an eighth of it is free besides: time to give it up, before a write that must
+ * not fail meets a full disk. */
+bool space_is_scarce(const char *store_path, uint64_t reserve);
+
 #endif

@@ -572,6 +572,69 @@ static void a_queue_without_its_file_keeps_no_other_from_shrinking(void **state)
     stop(&keeping);
 }
 
+/* --- space --- */
+
+#define RESERVE (16u << 20)
+
+static uint64_t free_bytes;
+
+static int limited_statvfs(const char *path, struct statvfs *result)
+{
+    int status = statvfs(path, result);
+    result->f_bavail = free_bytes / result->f_frsize;
+    return status;
+}
+
+static off_t ballast_size(const struct fixture *fixture)
+{
+    struct stat info;
+    char path[96];
+    snprintf(path, sizeof(path), "%s/ballast", fixture->path);
+    return stat(path, &info) == 0 ? info.st_size : -1;
+}
+
+static void look_at_space(struct keeping *keeping)
+{
+    uint64_t wait_ms = 0;
+    keeping->maintenance.next_tick_ms = 0;
+    assert_true(maintenance_step(&keeping->maintenance, time_monotonic_ms(), &wait_ms) >= 0);
+}
+
+/* A flush of the log that meets a full disk ends in a recovery, and no commit need have met it
+ * before. */
+static void the_reserve_is_given_up_before_the_disk_is_full(void **state)
+{
+    struct fixture *fixture = *state;
+    struct keeping keeping;
+    struct conf conf = {.store = {.path = fixture->path, .reserve = RESERVE}};
+    _Atomic uint32_t *low = &fixture->broker->scheduler->space_low;
+    start(&keeping, fixture);
+    keeping.maintenance.conf = &conf;
+    keeping.maintenance.reserve = RESERVE;
+    os_calls.statvfs = limited_statvfs;
+    free_bytes = 64u << 20;
+    look_at_space(&keeping);
+    assert_int_equal(ballast_size(fixture), RESERVE);
+    assert_int_equal(atomic_load(low), 0);
+    free_bytes = 3u << 20; /* less than a quarter of it */
+    look_at_space(&keeping);
+    assert_int_equal(ballast_size(fixture), RESERVE);
+    assert_int_equal(atomic_load(low), 1);
+    free_bytes = 1u << 20;
+    look_at_space(&keeping);
+    assert_int_equal(ballast_size(fixture), 0);
+    free_bytes += RESERVE; /* it is not taken back at once */
+    look_at_space(&keeping);
+    assert_int_equal(ballast_size(fixture), 0);
+    assert_int_equal(atomic_load(low), 1);
+    free_bytes = 64u << 20;
+    look_at_space(&keeping);
+    assert_int_equal(ballast_size(fixture), RESERVE);
+    assert_int_equal(atomic_load(low), 0);
+    os_calls_reset();
+    stop(&keeping);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -592,6 +655,8 @@ int main(void)
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(breakers_of_forgotten_queues_are_freed, fixture_setup,
                                         fixture_teardown),
+        cmocka_unit_test_setup_teardown(the_reserve_is_given_up_before_the_disk_is_full,
+                                        fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_drained_queue_shrinks, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_queue_in_quarantine_keeps_no_other_from_shrinking,
                                         fixture_setup, fixture_teardown),
