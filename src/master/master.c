@@ -109,7 +109,7 @@ int master_reopen(struct master *master, struct err *err)
         log_write(LOG_ERROR, "master", "%s", err->text);
         return -1;
     }
-    setup_log_owner(master, master->conf);
+    setup_log_owner(master);
     process_send_all(master, CHANNEL_REOPEN, 0);
     log_write(LOG_NOTICE, "master", "the log was opened anew");
     return 0;

@@ -83,18 +83,19 @@ int setup_directories(const struct master *master, const struct conf *conf, stru
     return 0;
 }
 
-void setup_log_owner(const struct master *master, const struct conf *conf)
+void setup_log_owner(const struct master *master)
 {
-    if (master->root && log_is_file(conf) &&
-        lchown(conf->error_log.path, master->priv.uid, master->priv.gid) < 0)
-        log_errno(LOG_WARN, "master", errno, "chown %s", conf->error_log.path);
+    struct err err;
+
+    if (master->root && log_give(master->priv.uid, master->priv.gid, &err) < 0)
+        log_write(LOG_WARN, "master", "%s", err.text);
 }
 
 int setup_log(const struct master *master, const struct conf *conf, struct err *err)
 {
     if (log_open(conf->error_log.path, conf->error_log.level, err) < 0)
         return -1;
-    setup_log_owner(master, conf);
+    setup_log_owner(master);
     return 0;
 }
 

@@ -24,6 +24,6 @@ int setup_directories(const struct master *master, const struct conf *conf, stru
 int setup_log(const struct master *master, const struct conf *conf, struct err *err)
     __attribute__((warn_unused_result));
 /* The same for a log that has been opened anew under its old name. */
-void setup_log_owner(const struct master *master, const struct conf *conf);
+void setup_log_owner(const struct master *master);
 
 #endif

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@
 #define NAME_SIZE 32
 #define FACILITY_DAEMON (3 << 3)
 #define LOG_SELDOM_MS 60000u
+#define LINKED "open log %s: a link, in a directory that others may write"
 
 struct level {
     const char *name;
@@ -176,14 +178,51 @@ static void log_text(enum log_level level, const char *subsystem, const char *te
     line_send(&line, atomic_load(&log_fd), to_syslog);
 }
 
-/* The descriptor of `sink`; -1 with errno. */
-static int sink_open(enum log_sink sink, const char *path)
+/* Whether a link at `path` can only be one that root or this user has put there. */
+static bool link_is_safe(const char *path)
+{
+    char parent[PATH_MAX];
+    struct stat directory, link;
+    const char *slash = strrchr(path, '/');
+    uid_t self = geteuid();
+    snprintf(parent, sizeof(parent), "%.*s", slash ? (int)(slash - path + 1) : 1,
+             slash ? path : ".");
+    if (stat(parent, &directory) != 0 || (directory.st_uid != 0 && directory.st_uid != self))
+        return false;
+    if (!(directory.st_mode & (S_IWGRP | S_IWOTH)))
+        return true;
+    return (directory.st_mode & S_ISVTX) && lstat(path, &link) == 0 &&
+           (link.st_uid == 0 || link.st_uid == self);
+}
+
+/* The directory of a log belongs to the user of the workers, who open it themselves. What that user
+ * links to must not be written by root. */
+static int file_open(const char *path, struct err *err)
+{
+    bool safe = link_is_safe(path);
+    int follow = safe ? 0 : O_NOFOLLOW;
+    struct stat file;
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | follow, 0644);
+    if (fd < 0)
+        return errno == ELOOP && !safe ? err_set(err, ELOOP, LINKED, path)
+                                       : err_set_errno(err, errno, "open log %s", path);
+    if (!safe && fstat(fd, &file) == 0 && S_ISREG(file.st_mode) && file.st_nlink > 1) {
+        close(fd);
+        return err_set(err, ELOOP, LINKED, path);
+    }
+    return fd;
+}
+
+static int sink_open(enum log_sink sink, const char *path, struct err *err)
 {
     if (sink == SINK_STDERR)
         return STDERR_FILENO;
     if (sink == SINK_FILE)
-        return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
-    return socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        return file_open(path, err);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        (void)err_set_errno(err, errno, "open log %s", path);
+    return fd;
 }
 
 static int log_switch(const char *path, struct err *err)
@@ -194,9 +233,9 @@ static int log_switch(const char *path, struct err *err)
     else if (strcmp(path, "syslog") == 0)
         sink = SINK_SYSLOG;
 
-    int fd = sink_open(sink, path);
+    int fd = sink_open(sink, path, err);
     if (fd < 0)
-        return err_set_errno(err, errno, "open log %s", path);
+        return -1;
     int old = atomic_load(&log_fd);
     if (sink == SINK_FILE && atomic_load(&log_sink) == SINK_FILE) {
         int failed = dup3(fd, old, O_CLOEXEC) < 0 ? errno : 0;
@@ -224,6 +263,16 @@ int log_open(const char *path, enum log_level level, struct err *err)
 int log_reopen(struct err *err)
 {
     return atomic_load(&log_sink) == SINK_FILE ? log_switch(log_path, err) : 0;
+}
+
+int log_give(uid_t uid, gid_t gid, struct err *err)
+{
+    struct stat file;
+    int fd = atomic_load(&log_fd);
+    if (atomic_load(&log_sink) != SINK_FILE || fstat(fd, &file) != 0 || !S_ISREG(file.st_mode) ||
+        (file.st_uid == uid && file.st_gid == gid))
+        return 0;
+    return fchown(fd, uid, gid) != 0 ? err_set_errno(err, errno, "chown %s", log_path) : 0;
 }
 
 void log_set_process(const char *name)

@@ -11,19 +11,23 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "core/err.h"
 #include "core/str.h"
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTICE, LOG_INFO, LOG_DEBUG };
 
-/* Where records go and from which level on: path "stderr", "syslog" or a file (created 0644). On
- * failure nothing changes. Before the first call records from LOG_INFO on go to standard error.
- * "syslog" sends datagrams to /dev/log without waiting: what the daemon has no room for is lost. */
+/* Where records go and from which level on: path "stderr", "syslog" or a file (created 0644); a
+ * link only where nobody but root and this user can have put it. On failure nothing changes. Before
+ * the first call records from LOG_INFO on go to standard error. "syslog" sends datagrams to
+ * /dev/log without waiting: what the daemon has no room for is lost. */
 int log_open(const char *path, enum log_level level, struct err *err)
     __attribute__((warn_unused_result));
 /* Opens the same path anew (after logrotate). On failure the old file stays in use. */
 int log_reopen(struct err *err) __attribute__((warn_unused_result));
+/* Makes the log, when it is a file, that of `uid` and `gid`, who open it themselves. */
+int log_give(uid_t uid, gid_t gid, struct err *err) __attribute__((warn_unused_result));
 /* The name of this process in its records: "master", "keeper", "worker 0" (spaces are left
  * out). Copied; to be set before other threads log. */
 void log_set_process(const char *name);

@@ -229,6 +229,47 @@ static void test_failed_open_keeps_the_old_file(void **state)
     free(body);
 }
 
+/* Otherwise the user of the workers, whose directory it is, has root write to any file. */
+static void test_links_of_others_are_not_followed(void **state)
+{
+    struct err err;
+    char target[PATH_MAX], path[PATH_MAX];
+    snprintf(target, sizeof(target), "%s", scratch_path(*state, "target"));
+    snprintf(path, sizeof(path), "%s", scratch_path(*state, "link"));
+    const char *directory = ((struct scratch *)*state)->dir;
+    for (int hard = 0; hard < 2; hard++) {
+        FILE *file = fopen(target, "w");
+        assert_non_null(file);
+        fclose(file);
+        assert_int_equal(hard ? link(target, path) : symlink(target, path), 0);
+        assert_int_equal(chmod(directory, 0777), 0);
+        assert_int_equal(log_open(path, LOG_INFO, &err), -1);
+        assert_int_equal(err.code, ELOOP);
+        assert_non_null(strstr(err.text, "others may write"));
+        assert_int_equal(chmod(directory, 01777), 0);
+        assert_int_equal(log_open(path, LOG_INFO, &err), 0);
+        assert_int_equal(chmod(directory, 0755), 0);
+        assert_int_equal(log_reopen(&err), 0);
+        log_write(LOG_INFO, "x", "followed");
+        char *text = slurp(target);
+        assert_non_null(strstr(text, "x: followed\n"));
+        free(text);
+        assert_int_equal(unlink(path), 0);
+    }
+}
+
+static void test_log_is_given_away(void **state)
+{
+    struct err err;
+    struct stat file;
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(log_give(4711, 4712, &err), 0);
+    assert_int_equal(stat(scratch_path(*state, "log"), &file), 0);
+    assert_int_equal(file.st_uid, 4711);
+    assert_int_equal(file.st_gid, 4712);
+}
+
 enum { WRITERS = 4, RECORDS = 1000 };
 
 static void *write_records(void *argument)
@@ -302,6 +343,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_levels, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reopen_after_rename, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failed_open_keeps_the_old_file, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_links_of_others_are_not_followed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_log_is_given_away, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lines_of_threads_stay_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(test_syslog_datagram, setup, teardown),
     };
