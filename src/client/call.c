@@ -183,7 +183,8 @@ int call_decode_compiled(struct wire_reader *reader, void *output, size_t count,
         return -1;
     if (code == FIBP_OK)
         return 0;
-    if (code != FIBP_LUA_COMPILATION_ERROR || !framed_client_text_result(reader, &text))
+    bool explained = code == FIBP_LUA_COMPILATION_ERROR || code == FIBP_STORAGE_ERROR;
+    if (!explained || !framed_client_text_result(reader, &text))
         text = str_of(NULL, 0);
     error_set_status(error, code, text);
     reader->reason = NULL; /* an explanation that is missing is no reason to hide the code */

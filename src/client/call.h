@@ -66,7 +66,8 @@ int call_decode_code(struct wire_reader *reader, void *output, size_t count,
                      struct fila_error *error) FILA_CHECKED;
 
 /* The decoder of results that consist of a code and a text, which is the message of the script's
- * compiler where the code is FIBP_LUA_COMPILATION_ERROR. Without output. */
+ * compiler where the code is FIBP_LUA_COMPILATION_ERROR, and the reason where it is
+ * FIBP_STORAGE_ERROR. Without output. */
 int call_decode_compiled(struct wire_reader *reader, void *output, size_t count,
                          struct fila_error *error) FILA_CHECKED;
 

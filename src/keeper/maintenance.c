@@ -1,12 +1,14 @@
 #include "keeper/maintenance.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "os/log.h"
 #include "os/time.h"
 #include "store/space.h"
 
+#define MIB (1u << 20)
 #define TICK_MS 100 /* a fast writer fills a disk, or the log, in less than a second */
 #define SECOND_MS 1000
 #define CHECKPOINT_FILES 5000 /* opened since the last one: recovery opens them again */
@@ -52,11 +54,16 @@ static void watch_space(struct maintenance *maintenance)
     if (low == was_low)
         return;
     atomic_store(&scheduler->space_low, low);
-    log_write(low ? LOG_ERROR : LOG_NOTICE, "store",
-              low ? "the disk under %s is nearly full: new messages and queues are refused until "
-                    "there is room"
-                  : "the disk under %s has room again: new messages are taken",
-              path);
+    uint64_t free_bytes, wanted = space_wanted(path, maintenance->reserve, &free_bytes);
+    if (low)
+        log_write(
+            LOG_ERROR, "store",
+            "the disk under %s is nearly full: new messages and queues are refused until %" PRIu64
+            " MiB are free (now %" PRIu64 "), which `store.reserve` decides",
+            path, (wanted + MIB - 1) / MIB, free_bytes / MIB);
+    else
+        log_write(LOG_NOTICE, "store", "the disk under %s has room again: new messages are taken",
+                  path);
 }
 
 /* A page that finds no room on the disk stays in the cache: no harm, once there is room. Anything

@@ -64,6 +64,14 @@ bool space_restore(const char *store_path, uint64_t reserve)
     return made;
 }
 
+uint64_t space_wanted(const char *store_path, uint64_t reserve, uint64_t *free_bytes)
+{
+    uint64_t have = ballast_size(store_path);
+    if (io_free_space(store_path, free_bytes, NULL) != 0)
+        *free_bytes = 0;
+    return have < reserve ? 2 * (reserve - have) : reserve / 2;
+}
+
 bool space_is_low(const char *store_path, uint64_t reserve, bool was_low)
 {
     uint64_t free_bytes = 0;

@@ -21,6 +21,9 @@ bool space_release(const char *store_path);
  */
 bool space_restore(const char *store_path, uint64_t reserve);
 
+/* Bytes that have to be free for the store not to be low any more; those of now in *free_bytes. */
+uint64_t space_wanted(const char *store_path, uint64_t reserve, uint64_t *free_bytes);
+
 /* True when new data should be refused: the ballast is not whole, or less than a quarter of it is
  * free besides; half of it when it `was_low` before, so that the answer does not flutter. */
 bool space_is_low(const char *store_path, uint64_t reserve, bool was_low);

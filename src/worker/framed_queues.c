@@ -23,11 +23,12 @@ static void answer_create_queue(struct session *session, struct operation *opera
 {
     struct operation_create_queue *create = (struct operation_create_queue *)operation;
     uint8_t status = operation->status;
+    bool failed = status == FIBP_STORAGE_ERROR && operation->reason;
 
     if (status == FIBP_OK || status == FIBP_QUEUE_ALREADY_EXISTS || status == FIBP_STORAGE_ERROR)
-        session_check(session,
-                      framed_create_queue_result(session_answers(session), operation->request_id,
-                                                 status, create->name));
+        session_check(session, framed_create_queue_result(
+                                   session_answers(session), operation->request_id, status,
+                                   failed ? str_from_c(operation->reason) : create->name));
     else
         framed_answer_error(session, operation);
 }

@@ -31,11 +31,12 @@ static void answer_update(struct session *session, struct operation *operation)
 {
     const struct operation_update_queue *update = (struct operation_update_queue *)operation;
     uint8_t status = operation->status;
+    bool failed = status == FIBP_STORAGE_ERROR && operation->reason;
 
     if (status == FIBP_OK || status == FIBP_QUEUE_NOT_FOUND || status == FIBP_STORAGE_ERROR)
-        session_check(session,
-                      framed_update_queue_result(session_answers(session), operation->request_id,
-                                                 status, update->name));
+        session_check(session, framed_update_queue_result(
+                                   session_answers(session), operation->request_id, status,
+                                   failed ? str_from_c(operation->reason) : update->name));
     else
         framed_answer_error(session, operation);
 }

@@ -178,6 +178,10 @@ static void script_queues(struct server *server)
     id = server_expect(server, &frame, OPCODE_CREATE_QUEUE);
     server_answer_created(server, id, FIBP_QUEUE_ALREADY_EXISTS, "orders");
     id = server_expect(server, &frame, OPCODE_CREATE_QUEUE);
+    server_answer_created(server, id, FIBP_STORAGE_ERROR, "the disk is full");
+    id = server_expect(server, &frame, OPCODE_CREATE_QUEUE);
+    server_answer_created(server, id, FIBP_STORAGE_ERROR, "");
+    id = server_expect(server, &frame, OPCODE_CREATE_QUEUE);
     server_answer_created(server, id, FIBP_OK, "orders");
 
     id = server_expect(server, &frame, OPCODE_DELETE_QUEUE);
@@ -218,6 +222,11 @@ static void test_queues(void **state)
     assert_int_equal(error.code, FILA_QUEUE_EXISTS);
     assert_int_equal(error.server_code, 3);
     assert_string_equal(error.text, "queue already exists");
+    assert_int_equal(fila_queue_create(client, "orders", NULL, &error), -1);
+    assert_int_equal(error.code, FILA_STORAGE);
+    assert_string_equal(error.text, "the disk is full");
+    assert_int_equal(fila_queue_create(client, "orders", NULL, &error), -1);
+    assert_string_equal(error.text, "storage error");
     assert_int_equal(fila_queue_create(client, "orders", NULL, &error), 0);
     assert_int_equal(fila_queue_delete(client, "none", &error), -1);
     assert_int_equal(error.code, FILA_QUEUE_NOT_FOUND);

@@ -94,6 +94,23 @@ static void what_was_low_needs_more_room_to_be_well(void **state)
     assert_false(space_is_low(scratch->dir, 2 * MIB, true));
 }
 
+/* What the log tells the operator is what ends the refusal. */
+static void what_is_wanted_is_enough(void **state)
+{
+    struct scratch *scratch = *state;
+    uint64_t free_bytes = 0;
+    assert_int_equal(space_wanted(scratch->dir, 4 * MIB, &free_bytes), 8 * MIB);
+    assert_true(free_bytes > 0);
+    assert_true(space_restore(scratch->dir, 3 * MIB));
+    assert_int_equal(space_wanted(scratch->dir, 4 * MIB, &free_bytes), 2 * MIB);
+    assert_int_equal(space_wanted(scratch->dir, 3 * MIB, &free_bytes), 3 * MIB / 2);
+    os_calls.statvfs = nearly_full;
+    assert_true(space_is_low(scratch->dir, 3 * MIB, true));
+    (void)space_wanted(scratch->dir, 2 * MIB, &free_bytes);
+    assert_int_equal(free_bytes, MIB);
+    assert_false(space_is_low(scratch->dir, 2 * MIB, true));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -103,6 +120,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(without_room_there_is_none, scratch_setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_low_needs_more_room_to_be_well, scratch_setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(what_is_wanted_is_enough, scratch_setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -422,6 +422,16 @@ static void test_create_queue(void **state)
     frame = harness_expect(OPCODE_CREATE_QUEUE_RESULT, 7);
     assert_int_equal(frame.body.data[0], FIBP_QUEUE_ALREADY_EXISTS);
     assert_true(str_equal(str_of(frame.body.data + 3, 4), STR("slow")));
+
+    create_queue(8, STR("full"), STR(""), 0);
+    HARNESS_UNTIL(harness->submitted_count == 1);
+    create = harness_pick(0);
+    create->operation.status = FIBP_STORAGE_ERROR;
+    create->operation.reason = "the disk is full";
+    harness_complete(&create->operation);
+    frame = harness_expect(OPCODE_CREATE_QUEUE_RESULT, 8);
+    assert_int_equal(frame.body.data[0], FIBP_STORAGE_ERROR);
+    assert_true(str_equal(str_of(frame.body.data + 3, 16), STR("the disk is full")));
 }
 
 static void test_delete_list_stats(void **state)
