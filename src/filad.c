@@ -53,9 +53,14 @@ static int show_help(const struct options *options)
 
 static int show_version(const struct options *options)
 {
+    struct buf text;
+
     (void)options;
-    puts("filad " FILAD_VERSION);
-    return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    buf_init(&text, 0);
+    buf_append_c(&text, "filad " FILAD_VERSION "\n");
+    int status = print(&text);
+    buf_free(&text);
+    return status;
 }
 
 static void append_modules(struct buf *text)

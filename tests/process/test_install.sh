@@ -119,6 +119,12 @@ mine='{user: nobody, group: nogroup}'
 sed -n 's/^\([a-z_]*\):.*/\1/p' "$work/defaults" | sort >"$work/sections"
 sed -n 's/^#\([a-z_]*\):.*/\1/p' "$etc/filad.yaml" | sort | same "$work/sections"
 
+step 'an output that cannot be written is an error'
+for option in -v -V -h -T; do
+    "$sbin/filad" -q -g "$mine" -c /dev/null $option >/dev/full 2>"$work/said" && fail "$option"
+    grep -c 'could not be written' "$work/said" | is 1
+done
+
 step 'without a configuration file the test says that defaults are used'
 if [ ! -e "$sysconfdir/filad/filad.yaml" ]; then
     "$sbin/filad" -g "$mine" -t >"$work/said" 2>&1 || fail "-t: $(cat "$work/said")"
