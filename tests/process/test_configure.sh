@@ -24,6 +24,13 @@ files() {
 }
 files >"$work/before"
 
+step 'called from elsewhere it says where to run make'
+mkdir "$work/elsewhere"
+(cd "$work/elsewhere" && sh "$release/configure") | grep '^Now run' | is "Now run: make -C $release"
+find "$work/elsewhere" -type f | is ''
+make distclean >/dev/null 2>&1 || fail 'make distclean'
+files | same "$work/before"
+
 refused() {
     expected=$1
     shift
