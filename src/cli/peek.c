@@ -210,10 +210,10 @@ static void dlq_line(const struct fila_queue_info *queue, bool has_parent, size_
                      const struct fila_peeked *first)
 {
     output_safe(stdout, queue->name, width);
-    printf("  %7" PRIu64 "  %9" PRIu64 "  %-7s", queue->depth, queue->in_flight,
-           has_parent ? "yes" : "deleted");
+    printf("  %7" PRIu64 "  %9" PRIu64 "  %s", queue->depth, queue->in_flight,
+           has_parent ? "yes" : "no");
     if (first) {
-        printf("  ");
+        printf("%*s", has_parent ? 5 : 6, "");
         print_span(stdout, first->is_dead ? first->dead_ms : first->message->enqueued_ms,
                    time_wall_ms());
         printf(" ago");
@@ -245,7 +245,7 @@ static int dlq_list(struct cli *cli, const struct args *args)
         output_array(&json, "dead_letter_queues");
     } else {
         output_safe(stdout, "NAME", width);
-        printf("  %7s  %9s  %-7s  %s\n", "DEPTH", "IN_FLIGHT", "PARENT", "OLDEST");
+        printf("  %7s  %9s  %s  %s\n", "DEPTH", "IN_FLIGHT", "PARENT", "OLDEST");
     }
     for (size_t i = 0; i < list->count; i++) {
         const struct fila_queue_info *queue = &list->queues[i];
