@@ -289,7 +289,8 @@ static int read_all(struct pull *pull)
 static struct lease_batch *prepare_leases(struct pull *pull)
 {
     struct queue *queue = pull->queue;
-    struct lease_batch *batch = arena_alloc(queue->scheduler->arena, sizeof(*batch));
+    struct lease_batch *batch =
+        queue_has_lease_room(queue) ? arena_alloc(queue->scheduler->arena, sizeof(*batch)) : NULL;
     if (!batch || !queue_expiry_prepare(queue, pull->monotonic_ms))
         goto full;
     for (uint32_t i = 0; i < pull->count; i++) {

@@ -5,7 +5,7 @@
 #include "sched/scheduler.h"
 #include "store/catalog.h"
 
-#define ROOM_SHARE 3 /* times of what is left that one queue's lanes may take */
+#define ROOM_SHARE 3 /* times of what is left that one queue's lanes, or its leases, may take */
 
 static struct hash_allocator *allocator(struct queue *queue)
 {
@@ -261,6 +261,12 @@ struct lease *queue_lease_find(const struct queue *queue, const struct uuid *id)
             return lease;
     }
     return NULL;
+}
+
+bool queue_has_lease_room(const struct queue *queue)
+{
+    uint64_t bytes = (uint64_t)queue->leases.count * sizeof(struct lease);
+    return bytes / ROOM_SHARE <= scheduler_lease_room(queue->scheduler);
 }
 
 struct lease *queue_lease_alloc(struct queue *queue)

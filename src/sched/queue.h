@@ -260,6 +260,8 @@ bool queue_scan_counted(const struct queue *queue, uint64_t lane, uint64_t seq);
 
 /* NULL when there is none with this id, in whatever state. */
 struct lease *queue_lease_find(const struct queue *queue, const struct uuid *id);
+/* False when the queue should get no more leases: as queue_has_room, of all that is left. */
+bool queue_has_lease_room(const struct queue *queue);
 /* Memory for a lease, not yet in the queue; NULL when the zone is full. */
 struct lease *queue_lease_alloc(struct queue *queue) __attribute__((warn_unused_result));
 /* Puts a filled one into force until `expires_ms` (monotonic): counts it and arms the queue's

@@ -74,6 +74,12 @@ uint64_t scheduler_room(const struct scheduler *scheduler)
     return used < size ? size - used : 0;
 }
 
+uint64_t scheduler_lease_room(const struct scheduler *scheduler)
+{
+    uint64_t size = arena_size(scheduler->arena), used = arena_used(scheduler->arena);
+    return used < size ? size - used : 0;
+}
+
 bool scheduler_is_tight(const struct scheduler *scheduler)
 {
     uint64_t size = arena_size(scheduler->arena);

@@ -61,6 +61,8 @@ bool scheduler_is_over(const struct scheduler *scheduler);
 /* Bytes of the arena that new queues, lanes and rules may take: the last eighth of it is kept for
  * what makes room again (leases). */
 uint64_t scheduler_room(const struct scheduler *scheduler);
+/* Bytes of it that leases may take: all that is left. */
+uint64_t scheduler_lease_room(const struct scheduler *scheduler);
 /* True when the last quarter of it is: what may be freed is freed soon. */
 bool scheduler_is_tight(const struct scheduler *scheduler);
 

@@ -81,6 +81,25 @@ static void a_queue_takes_a_share_of_the_room(void **state)
     }
 }
 
+static void leases_of_a_queue_take_a_share_of_the_room(void **state)
+{
+    struct scheduled *scheduled = *state;
+    struct queue *queue = make_queue(scheduled);
+    struct queue *small = queue_create(scheduled->scheduler, STR("small"), 8, 30000);
+    struct lane *lane = queue_lane_create(queue, 1, 1, STR("k"), 0, STR(""));
+    uint32_t count = 0;
+    assert_non_null(small);
+    for (; queue_has_lease_room(queue); count++)
+        hold(queue, lane, count, NULL, 30000);
+    assert_int_equal(queue->leased, count);
+    assert_true(queue_has_lease_room(small));
+    assert_true(scheduler_lease_room(scheduled->scheduler) > 1u << 20);
+    struct uuid id = id_of(0);
+    for (uint32_t i = 0; !queue_has_lease_room(queue); id = id_of(++i))
+        queue_lease_end(queue, queue_lease_find(queue, &id));
+    assert_true(queue->leased > count / 2);
+}
+
 /* The lane with the oldest head comes first, whatever happens to any of them. */
 static void lanes_of_a_key_are_in_the_order_of_their_heads(void **state)
 {
@@ -335,6 +354,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(lanes_are_found_by_key_and_throttle_set, scheduled_setup,
                                         scheduled_teardown),
         cmocka_unit_test_setup_teardown(a_queue_takes_a_share_of_the_room, scheduled_setup,
+                                        scheduled_teardown),
+        cmocka_unit_test_setup_teardown(leases_of_a_queue_take_a_share_of_the_room, scheduled_setup,
                                         scheduled_teardown),
         cmocka_unit_test_setup_teardown(lanes_of_a_key_are_in_the_order_of_their_heads,
                                         scheduled_setup, scheduled_teardown),
