@@ -6,6 +6,8 @@
 #include "core/pool.h"
 #include "fibp/status.h"
 
+#define RECORD_COST 512u
+#define OTHER_COST 4096u
 #define WINDOW_SHARE 8 /* of what the worker's window has left, for one connection */
 
 bool operation_changes_store(const struct operation *operation)
@@ -24,6 +26,20 @@ bool operation_changes_store(const struct operation *operation)
     default:
         return false;
     }
+}
+
+uint64_t operation_cost(const struct operation *operation)
+{
+    if (operation->kind == OPERATION_ENQUEUE) {
+        const struct operation_enqueue *enqueue = (const struct operation_enqueue *)operation;
+        uint64_t cost = (uint64_t)enqueue->count * RECORD_COST;
+        for (uint32_t i = 0; i < enqueue->count; i++)
+            cost += enqueue->items[i].record.size;
+        return cost;
+    }
+    if (operation->kind == OPERATION_ACK || operation->kind == OPERATION_NACK)
+        return (uint64_t)((const struct operation_settle *)operation)->count * RECORD_COST;
+    return OTHER_COST;
 }
 
 void operation_reset(struct operation *operation)

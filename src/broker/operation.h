@@ -14,7 +14,6 @@
 #include <stdint.h>
 
 #include "core/buf.h"
-#include "core/buf.h"
 #include "core/list.h"
 #include "core/mailbox.h"
 #include "core/str.h"
@@ -51,6 +50,8 @@ enum operation_kind {
     OPERATION_KINDS
 };
 
+#define OPERATION_LINES 256
+
 struct operation {
     struct mailbox_link link; /* first */
     uint8_t kind;             /* enum operation_kind */
@@ -58,10 +59,13 @@ struct operation {
     bool undecided;           /* out, NACK: no answer yet; a script is to be asked (`deciding`) */
     bool wrote;               /* set by the pipeline: the answer waits for a flush of the log */
     bool later;               /* set by the pipeline: it takes long, others go on meanwhile */
+    uint8_t line;             /* operations of one line are executed in order, lines in turns: a
+                               * connection's are in one line, which others may be in, too */
     uint32_t request_id;      /* the owner's, not looked at */
     void *owner;              /* the owner's, not looked at */
     const char *reason;       /* words for `status` when they say more than its default; static */
     struct operation *next;   /* private to the pipeline */
+    uint64_t cost;            /* private to the pipeline: operation_cost */
     struct list outstanding;  /* private to the pipeline's loop side: submitted and not back ... */
     uint64_t submitted_us;    /* ... and when, monotonic */
 };
@@ -429,6 +433,9 @@ struct operation_settings {
 
 /* Whether an execution that broke off may have had an effect. All others can be run again. */
 bool operation_changes_store(const struct operation *operation);
+
+/* What executing it takes, about: bytes, with 512 for each record and 4096 for what is no write. */
+uint64_t operation_cost(const struct operation *operation);
 
 /* Forgets an outcome, which may be in the making by a thread that is gone, so that the operation
  * can be run again. What the outcome pointed to is not freed. */

@@ -90,6 +90,7 @@ static void delivery_return(struct session *session, struct operation_delivery *
 {
     delivery_leave(session, delivery);
     delivery->operation.kind = OPERATION_RETURN;
+    delivery->operation.line = session->line;
     sessions_submit(session->sessions, &delivery->operation);
 }
 

@@ -27,6 +27,7 @@ struct pipeline *pipeline_create(const struct pipeline_options *options, struct 
     pipeline->options = *options;
     pipeline->commits = statistics_commits(options->zone->statistics, options->slot);
     init_mailboxes(pipeline);
+    intake_init(&pipeline->intake);
     list_init(&pipeline->outstanding);
     list_init(&pipeline->subscriptions);
     pipeline->finished_end = &pipeline->finished;
@@ -311,6 +312,7 @@ static void forget_threads(struct pipeline *pipeline, struct operation *unbegun)
 {
     struct operation *again = sort_begun(pipeline), **end = &pipeline->unexecuted;
     init_mailboxes(pipeline);
+    intake_init(&pipeline->intake);
     append(append(end, again), unbegun);
     for (struct operation *operation = pipeline->unexecuted; operation; operation = operation->next)
         list_append(&pipeline->outstanding, &operation->outstanding);

@@ -238,6 +238,7 @@ void session_submit(struct session *session, struct operation *operation)
 {
     session->outstanding++;
     session->sessions->outstanding++;
+    operation->line = session->line;
     sessions_submit(session->sessions, operation);
 }
 
@@ -399,6 +400,7 @@ static void session_setup(struct session *session, struct sessions *sessions,
     session->conn.broken = session_broken;
     session->timer.expired = session_expired;
     session->account.parent = &sessions->account;
+    session->line = sessions->next_line++;
     session->window.limit = sessions->conf->fibp.delivery_window;
     session->window.worker = &sessions->window;
     list_init(&session->window.waiting);

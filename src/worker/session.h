@@ -77,6 +77,7 @@ struct session {
     bool farewell;            /* say it before closing */
     bool pinged;              /* nothing arrived since our last Ping */
     bool extra;               /* only here to be refused: not counted */
+    uint8_t line;             /* of its operations (operation.line) */
     enum numbering numbering; /* framed: of the listener, or AUTO until a request tells */
     struct sessions *sessions;
     const struct session_dialect *dialect;

@@ -70,6 +70,7 @@ struct sessions {
     uint32_t count;      /* of `all`, without extras */
     uint32_t extras;     /* of `all`, those that are only there to be refused */
     uint32_t extras_max; /* at once; more are closed without a word */
+    uint8_t next_line;   /* session.line of the next one */
 
     struct operation *first, *last; /* to be submitted, through operation->next */
     uint64_t outstanding;           /* requests submitted and not back */

@@ -159,8 +159,8 @@ static void hand_to_sync(struct pipeline *pipeline, struct operation *first)
 /* One operation and nothing else to do: syncing here saves two wake-ups. */
 static bool sync_here(struct pipeline *pipeline, unsigned count)
 {
-    return count == 1 && mailbox_empty(&pipeline->requests) && mailbox_empty(&pipeline->flushes) &&
-           atomic_load(&pipeline->sync_idle);
+    return count == 1 && intake_is_empty(&pipeline->intake) && mailbox_empty(&pipeline->requests) &&
+           mailbox_empty(&pipeline->flushes) && atomic_load(&pipeline->sync_idle);
 }
 
 static void confirm(struct pipeline *pipeline, struct operation *wrote, unsigned count)
@@ -223,6 +223,8 @@ static int work(struct pipeline *pipeline, struct operation *first, bool *more)
 
 static void run(struct pipeline *pipeline)
 {
+    /* What an environment before left may be much. */
+    pipeline->unexecuted = intake_round(&pipeline->intake, pipeline->unexecuted);
     for (;;) {
         uint32_t seen = atomic_load(&slot_of(pipeline)->wake);
         int stop = atomic_load(&pipeline->stop);
@@ -230,7 +232,7 @@ static void run(struct pipeline *pipeline)
         struct operation *first = pipeline->unexecuted;
         pipeline->unexecuted = NULL;
         if (!first)
-            first = pipeline_take_requests(pipeline);
+            first = intake_round(&pipeline->intake, pipeline_take_requests(pipeline));
         if (stop == PIPELINE_LEAVE) {
             pipeline->unexecuted = first;
             break;
@@ -240,7 +242,7 @@ static void run(struct pipeline *pipeline)
             break;
         if (work(pipeline, first, &more) != 0 || atomic_load(&pipeline->sync_failed))
             break;
-        if (more || !mailbox_empty(&pipeline->requests))
+        if (more || !intake_is_empty(&pipeline->intake) || !mailbox_empty(&pipeline->requests))
             continue;
         zone_sleep(slot_of(pipeline), seen, SLEEP_MS);
         if (atomic_load(&slot_of(pipeline)->wake) == seen)
@@ -248,12 +250,15 @@ static void run(struct pipeline *pipeline)
     }
 }
 
-/* What takes long and is not done: its fate is unknown when it writes, and begins anew otherwise.
- */
+/* What waits for its round is left to the next environment. What takes long and is not done: its
+ * fate is unknown when it writes, and begins anew otherwise. */
 static void break_off(struct pipeline *pipeline)
 {
     struct operation **last = &pipeline->unexecuted;
     struct operation *operation = broker_break_off(pipeline->broker);
+    while (*last)
+        last = &(*last)->next;
+    *last = intake_rest(&pipeline->intake);
     while (*last)
         last = &(*last)->next;
     while (operation) {

@@ -12,6 +12,7 @@
 #include "broker/broker.h"
 #include "fibp/status.h"
 #include "os/thread.h"
+#include "worker/intake.h"
 #include "worker/pipeline.h"
 
 enum pipeline_stop { PIPELINE_GO_ON, PIPELINE_LEAVE, PIPELINE_FINISH };
@@ -44,7 +45,8 @@ struct pipeline {
     /* store thread, and the loop when there is none */
     struct env *env;
     struct broker *broker;
-    struct operation *unexecuted;   /* chain that the next environment executes first */
+    struct intake intake;           /* what was taken from `requests` and waits for its round */
+    struct operation *unexecuted;   /* chain that is executed first, also by the next environment */
     struct subscription *announced; /* those to announce, through subscription.announce */
     struct err failure;             /* text empty: none */
 
