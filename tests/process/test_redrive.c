@@ -79,7 +79,7 @@ static void test_fila(void **state)
     assert_int_equal(broker_run(&f->broker, "fila", (const char *[]){address, "dlq", "list", NULL},
                                 output, sizeof output),
                      0);
-    assert_non_null(strstr(output, "\nq.dlq        5          0  yes      "));
+    assert_non_null(strstr(output, "\nq.dlq        5          0  yes     "));
     assert_int_equal(broker_run(&f->broker, "fila",
                                 (const char *[]){address, "queue", "peek", "q.dlq", "-n2", NULL},
                                 output, sizeof output),
