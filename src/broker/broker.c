@@ -220,6 +220,8 @@ int broker_refresh(struct broker *broker)
 {
     struct zone *zone = broker->options.zone;
     uint64_t now = atomic_load(&zone->catalog_generation);
+    if (env_used_reserve())
+        atomic_store(&broker->scheduler->space_low, 1);
     if (now == broker->catalog_seen)
         return 0;
     LIST_EACH_SAFE(&broker->locals, entry)

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include "store/page_guard.h"
 #include "store/queue_file.h"
 #include "store/recovery_sync.h"
+#include "store/space.h"
 
 #define LOG_BUFFER (8u << 20)
 #define LOG_FILE (32u << 20)  /* at least four buffers; the log is removed in units of a file */
@@ -94,6 +96,32 @@ static int truncate_to(int fd, off_t size)
     return os_ftruncate(fd, size) == 0 ? 0 : errno;
 }
 
+/* The store of this process, whose reserve the log may use: Berkeley DB's hooks have no context. */
+static char reserve_of[4096];
+static _Atomic bool reserve_used;
+
+/* A log that cannot be written ends the environment, so it does not wait for anybody to look at
+ * the disk: it takes the reserve itself. Another process may have given it up just now. */
+static int write_log(int fd, const void *data, size_t size, off_t at)
+{
+    if (io_write_all(fd, data, size) == 0)
+        return 0;
+    if (errno != ENOSPC || at < 0 || !reserve_of[0])
+        return -1;
+    if (space_release(reserve_of)) {
+        atomic_store(&reserve_used, true);
+        log_write(LOG_ERROR, "store", "the disk under %s is full: its reserve is used now",
+                  reserve_of);
+    }
+    return lseek(fd, at, SEEK_SET) == at ? io_write_all(fd, data, size) : -1;
+}
+
+bool env_used_reserve(void)
+{
+    return atomic_load_explicit(&reserve_used, memory_order_relaxed) &&
+           atomic_exchange(&reserve_used, false);
+}
+
 /* With a hook for write Berkeley DB writes everything by lseek and that hook, pages too. Those go
  * through the page guard; they are told from the log by their size and place. A short write is a
  * full disk here: Berkeley DB would report the errno that is there by chance. */
@@ -105,7 +133,7 @@ static ssize_t write_whole(int fd, const void *data, size_t size)
     if (!page && (errno = recovery_sync_now()) != 0)
         return -1;
     if (!page)
-        return io_write_all(fd, data, size) == 0 ? (ssize_t)size : -1;
+        return write_log(fd, data, size, at) == 0 ? (ssize_t)size : -1;
     ssize_t written = page_guard_pwrite(fd, data, size, at);
     if (written == (ssize_t)size && lseek(fd, at + (off_t)size, SEEK_SET) >= 0)
         return written;
@@ -202,6 +230,8 @@ static struct env *open_once(const struct env_options *options, struct err *err)
         err_set_errno(err, ENOMEM, "open store");
         goto fail;
     }
+    snprintf(reserve_of, sizeof(reserve_of), "%s", options->path);
+    atomic_store(&reserve_used, false);
     route_calls();
     log_checksum_init();
     if (options->recover) {

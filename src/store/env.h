@@ -66,6 +66,9 @@ int env_commit(DB_TXN *txn, enum env_commit how) __attribute__((warn_unused_resu
 /* On disk after it returned 0: every transaction committed before it was called. */
 int env_flush(struct env *env) __attribute__((warn_unused_result));
 
+/* True once after a write of the log met a full disk and gave up the reserve (store/space). */
+bool env_used_reserve(void);
+
 /* A checkpoint when `bytes` of log were written since the last one, 0: any; with `force` also when
  * none were. */
 int env_checkpoint(struct env *env, uint64_t bytes, bool force) __attribute__((warn_unused_result));

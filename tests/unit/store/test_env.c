@@ -6,8 +6,11 @@
 
 #include "os/proc.h"
 #include "store/queue_db.h"
+#include "store/space.h"
 
 #define RECORDS 50
+
+static char ballast[4096];
 
 static int put_one(struct env *env, uint32_t number, enum env_commit how, size_t size)
 {
@@ -143,6 +146,32 @@ static void a_full_disk_is_reported_and_passes(void **state)
     assert_int_equal(count_records(stored->env), 3);
 }
 
+static ssize_t full_but_for_the_reserve(int fd, const void *data, size_t size)
+{
+    struct stat info;
+    if (stat(ballast, &info) != 0 || info.st_size > 0)
+        return full_write(fd, data, size);
+    return write(fd, data, size);
+}
+
+static void the_log_takes_the_reserve_of_a_full_disk(void **state)
+{
+    struct stored *stored = *state;
+    snprintf(ballast, sizeof(ballast), "%s/ballast", stored->env->path);
+    assert_true(space_restore(stored->env->path, 1u << 20));
+    assert_int_equal(put_one(stored->env, 0, ENV_COMMIT_KERNEL, 10), 0);
+    assert_false(env_used_reserve());
+    os_calls.write = full_but_for_the_reserve;
+    assert_int_equal(put_one(stored->env, 1, ENV_COMMIT_MEMORY, 10), 0);
+    assert_int_equal(env_flush(stored->env), 0);
+    assert_true(env_used_reserve());
+    assert_false(env_used_reserve());
+    os_calls_reset();
+    assert_int_equal(env_close(stored->env), 0);
+    stored->env = stored_env(stored, true);
+    assert_int_equal(count_records(stored->env), 2);
+}
+
 struct left {
     const char *path;
     unsigned descriptors, mappings;
@@ -249,6 +278,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(unflushed_commits_do_not, stored_setup, stored_teardown),
         cmocka_unit_test_setup_teardown(a_failed_sync_is_reported, stored_setup, stored_teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_is_reported_and_passes, stored_setup,
+                                        stored_teardown),
+        cmocka_unit_test_setup_teardown(the_log_takes_the_reserve_of_a_full_disk, stored_setup,
                                         stored_teardown),
         cmocka_unit_test_setup_teardown(what_is_abandoned_leaves_no_file_and_no_mapping,
                                         stored_setup, stored_teardown),
